@@ -1,0 +1,45 @@
+# Every command a person or CI runs. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONPATH := $(CURDIR):$(CURDIR)/gen
+
+.DEFAULT_GOAL := help
+.PHONY: help install lock proto proto-check format lint unit contract component e2e test ci clean
+
+help: ## show this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: $(VENV)/.stamp ## create .venv from the lock (Python 3.11+)
+
+$(VENV)/.stamp: requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@touch $@
+
+lock: ## remake requirements.lock from the pins of pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements.lock
+
+PROTO_FILES := $(shell find protos -name '*.proto' | sort)
+PROTO_INCLUDES = -I protos -I $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+PROTOC = $(BIN)/python -W ignore -m grpc_tools.protoc $(PROTO_INCLUDES)
+IMAGE = gen/image.binpb
+
+proto: gen/.stamp ## generate Python from protos/ into gen/
+
+gen/.stamp: $(PROTO_FILES) $(VENV)/.stamp
+	@rm -rf gen && mkdir -p gen
+	@PATH=$(BIN):$$PATH $(PROTOC) --python_out=gen --grpc_python_out=gen --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTO_FILES)
+	@touch $@
+
+$(IMAGE): gen/.stamp
+	@$(PROTOC) --include_imports --include_source_info --descriptor_set_out=$@ $(PROTO_FILES)
+
+proto-check: $(IMAGE) ## lint, format and breaking changes of protos/, offline
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf lint $(IMAGE) --path axbridge
+	$(BIN)/buf breaking $(IMAGE) --against protos/released.binpb --path axbridge
+
+proto-release: $(VENV)/.stamp ## make today's protos the base that proto-check compares with
+	@$(PROTOC) --include_imports --descriptor_set_out=protos/released.binpb $(PROTO_FILES)
