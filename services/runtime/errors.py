@@ -11,6 +11,7 @@
     ├── Aborted              lost a race: read again and retry the whole operation
     ├── Unavailable          send the same request again, later
     ├── DeadlineExceeded     the outcome is unknown: send the same request again
+    ├── Unimplemented        nobody answers this here; do not retry
     ├── DataLoss             something stored cannot be read back; call a person
     ├── Internal             a bug of ours; call a person
     └── ConsumerError        raised by a handler of events, answered by the consumer loop
@@ -103,6 +104,10 @@ class Unavailable(AxbridgeError):
 
 class DeadlineExceeded(AxbridgeError):
     """Time ran out before an answer came. It may or may not have happened."""
+
+
+class Unimplemented(AxbridgeError):
+    """This service does not do that."""
 
 
 class DataLoss(AxbridgeError):

@@ -55,7 +55,7 @@ class TimeOrderedIds:
 
 
 class SequentialIds:
-    """Ids that a test can predict: 1, 2, 3, in the form of a UUIDv7. `series` keeps sources apart."""
+    """Ids a test can predict: 1, 2, 3 in the form of a UUIDv7; `series` keeps sources apart."""
 
     def __init__(self, series: int = 0) -> None:
         self._lock = threading.Lock()

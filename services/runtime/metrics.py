@@ -1,0 +1,121 @@
+"""The closed set of metrics: one table, nothing is counted that does not stand in it.
+
+To add a metric, add a member to `Name` with a comment on what to read from it; the process's
+service stands in front of the name (`outbox_age_seconds` becomes `<service>_outbox_age_seconds`).
+
+Invariant: label values come from closed sets, and none of them can be a person's number. A label
+with a set takes only its members; a label without one takes names that stand in the code (rpcs,
+topics, cells), checked for their form and bounded in count, so a mistake fails instead of growing.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Literal, TypeVar
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.runtime.redaction import redact_text
+
+_Any = TypeVar("_Any", Counter, Gauge, Histogram)
+_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,99}", re.ASCII)
+_MAX_CHILDREN: Final = 1024  # of one metric: 64 partitions x 16 topics
+
+CODES: Final = frozenset(code.name for code in grpc.StatusCode)
+# 50 µs to 10 s in steps of about 2.2: calls that never wait stay below 1 ms, acked writes above.
+RPC_BUCKETS: Final = (
+    5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One row of the table. `labels` maps each label to its closed set, or None for code names."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
+    buckets: tuple[float, ...] = RPC_BUCKETS
+
+
+class Name(Enum):
+    """Every metric there is."""
+
+    # Time in the handler of each rpc, answers and errors alike; its count is the number of calls.
+    RPC_SECONDS = Spec(
+        "rpc_seconds", "histogram", "Seconds in the handler of an rpc.", {"method": None}
+    )
+    # Calls that did not end with OK. Of all calls, see the count of rpc_seconds.
+    RPC_FAILURES = Spec(
+        "rpc_failures_total",
+        "counter",
+        "Calls that ended with another code than OK.",
+        {"method": None, "code": CODES},
+    )
+    # 1 while the process can do its job and is not draining; alert when 0 for a minute.
+    READY = Spec("ready", "gauge", "1 while the process is ready to serve.")
+
+
+class Metrics:
+    """Makes the metrics of one process. Ask once and keep what you get: asking takes a lock."""
+
+    def __init__(self, service: str, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._service = service
+        self._lock = threading.Lock()
+        self._families: dict[Name, Counter | Gauge | Histogram] = {}
+        self._children: dict[Name, set[tuple[str, ...]]] = {}
+
+    def counter(self, name: Name, **labels: str) -> Counter:
+        """The counter for these label values. Raises ValueError for a value outside its set."""
+        return self._child(name, Counter, labels, lambda full, spec, keys: Counter(
+            full, spec.help, keys, registry=self.registry))  # fmt: skip
+
+    def gauge(self, name: Name, **labels: str) -> Gauge:
+        """The gauge for these label values. Raises ValueError for a value outside its set."""
+        return self._child(name, Gauge, labels, lambda full, spec, keys: Gauge(
+            full, spec.help, keys, registry=self.registry))  # fmt: skip
+
+    def histogram(self, name: Name, **labels: str) -> Histogram:
+        """The histogram for these label values. Raises ValueError for a value outside its set."""
+        return self._child(name, Histogram, labels, lambda full, spec, keys: Histogram(
+            full, spec.help, keys, registry=self.registry, buckets=spec.buckets))  # fmt: skip
+
+    def _child(
+        self,
+        name: Name,
+        kind: type[_Any],
+        labels: dict[str, str],
+        make: Callable[[str, Spec, tuple[str, ...]], _Any],
+    ) -> _Any:
+        spec = name.value
+        if spec.kind != kind.__name__.lower():
+            raise ValueError(f"{spec.name} is a {spec.kind}")
+        _check(spec, labels)
+        with self._lock:
+            family: Any = self._families.get(name)
+            if family is None:
+                family = make(f"{self._service}_{spec.name}", spec, tuple(spec.labels))
+                self._families[name] = family
+            if not labels:
+                return family  # type: ignore[no-any-return]
+            children = self._children.setdefault(name, set())
+            children.add(tuple(labels[key] for key in spec.labels))
+            if len(children) > _MAX_CHILDREN:
+                raise ValueError(f"{spec.name} has too many label values")
+            return family.labels(**labels)  # type: ignore[no-any-return]
+
+
+def _check(spec: Spec, labels: Mapping[str, str]) -> None:
+    if set(labels) != set(spec.labels):
+        raise ValueError(f"{spec.name} takes the labels {sorted(spec.labels)}")
+    for key, allowed in spec.labels.items():
+        value = labels[key]
+        if allowed is not None and value not in allowed:
+            raise ValueError(f"{spec.name}: a value outside the set of label {key}")
+        if allowed is None and (not _FORM.fullmatch(value) or redact_text(value) != value):
+            raise ValueError(f"{spec.name}: label {key} takes names that stand in the code")
