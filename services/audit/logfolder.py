@@ -1,0 +1,126 @@
+"""Opens a log on a file system and appends events to it, each event id once.
+
+Puts the parts together: lock and store, key, log, id index. Invariant: before an event is judged
+new, the id index has seen every leaf of the log.
+
+    ROOT/log/       served: checkpoint, tile/..., vkey
+    ROOT/private/   never served: key, tree-state, ids/, staging/, lock
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.audit.checkpoint import BadKey, Checkpoint, NoteSigner
+from services.audit.idindex import IdIndex
+from services.audit.log import Log
+from services.audit.ports import EventIds, StorageConflict
+from services.audit.tilestore import FolderStore
+
+# Gives the event id out of a stored entry; the same that was given to `append` with it.
+IdOf = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event on its way to be a leaf: its id and the exact bytes to store."""
+
+    event_id: bytes
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """For each event its leaf (an older one for a repeat), under the checkpoint that covers it."""
+
+    checkpoint: Checkpoint
+    leaves: list[int]
+    fresh: int
+
+
+class LogFolder:
+    """The sequencer's hold on one log. One thread appends."""
+
+    def __init__(self, store: FolderStore, log: Log, ids: IdIndex, id_of: IdOf) -> None:
+        self.log = log
+        self._store = store
+        self._ids = ids
+        self._id_of = id_of
+
+    @classmethod
+    def open(cls, root: Path, origin: str, id_of: IdOf) -> "LogFolder":
+        """Makes the log with a new key, or loads it, finishing what a crash interrupted.
+
+        Raises:
+            LogLocked: another sequencer has it open.
+            StorageConflict, BadKey, BadNote, BadRecord, TileMissing: see `Log.open`.
+        """
+        store = FolderStore(root / "log", root / "private")
+        try:
+            log = Log.open(store, store, _signer(store, origin))
+            ids = IdIndex(root / "private" / "ids")
+            catch_up(ids, log, id_of)
+        except BaseException:
+            store.close()
+            raise
+        return cls(store, log, ids, id_of)
+
+    def append(self, events: Sequence[Event], state: bytes) -> Appended:
+        """Appends the events whose ids are no leaves yet; errors as `Log.append`."""
+        catch_up(self._ids, self.log, self._id_of)
+        size = self.log.checkpoint.size
+        leaves: list[int] = []
+        fresh: dict[bytes, int] = {}
+        entries: list[bytes] = []
+        known = self._ids.find([event.event_id for event in events])
+        for event, leaf in zip(events, known, strict=True):
+            if leaf is None and (leaf := fresh.get(event.event_id)) is None:
+                leaf = fresh[event.event_id] = size + len(entries)
+                entries.append(event.entry)
+            leaves.append(leaf)
+        checkpoint = self.log.append(entries, state)
+        # A crash here loses only what catch_up reads again.
+        self._ids.add(size, list(fresh))
+        return Appended(checkpoint, leaves, len(entries))
+
+    def find(self, event_ids: Sequence[bytes]) -> list[int | None]:
+        """The leaf of each event id, for receipts. For the appending thread."""
+        return self._ids.find(event_ids)
+
+    def close(self) -> None:
+        self._ids.close()
+        self._store.close()
+
+
+def catch_up(ids: EventIds, log: Log, id_of: IdOf) -> None:
+    """Adds to `ids` the leaves it lacks.
+
+    Raises:
+        StorageConflict: it has more leaves than the log: it is another log's.
+    """
+    size = log.checkpoint.size
+    if ids.size > size:
+        raise StorageConflict("the id index is ahead of the log; remove it and it is made anew")
+    for first, entries in log.tree.entries(ids.size, size):
+        ids.add(first, [id_of(entry) for entry in entries])
+
+
+def _signer(store: FolderStore, origin: str) -> NoteSigner:
+    """The log's key. It is durable before anything is signed, and made only for an empty log."""
+    stored = store.read_private("key")
+    if stored is None:
+        if store.read_checkpoint() is not None or store.read_state() is not None:
+            raise StorageConflict("the log exists, but its key is gone")
+        signer = NoteSigner.generate(origin)
+        store.write_private("key", signer.skey().encode() + b"\n")
+    else:
+        signer = NoteSigner.parse(stored.decode().removesuffix("\n"))
+    if signer.name != origin:
+        raise BadKey(f"the key is of {signer.name!r}, not of {origin!r}")
+    vkey = signer.verifier.vkey.encode() + b"\n"
+    served = store.read("vkey")
+    if served is None:
+        store.write_served("vkey", vkey)
+    elif served != vkey:
+        raise StorageConflict("the vkey beside the log is not that of its key")
+    return signer

@@ -1,0 +1,103 @@
+"""What the audit log demands of its storage. The docstrings are the contract.
+
+An implementation may add speed, never weaken a promise: the log's crash safety rests on exactly
+these sentences. Invariant: after `write`, `replace_state` or `replace_checkpoint` returned,
+losing power does not undo it; after one raised, it may have been applied in full, in part (only
+`write`) or not at all, and the caller must reopen the log before it writes again.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+
+class StorageConflict(Exception):
+    """Stored bytes are not what this writer left. Stop: someone else writes, or data is damaged."""
+
+
+class TileConflict(StorageConflict):
+    """A tile exists with other bytes. Tiles never change, so one of the two is wrong."""
+
+
+class CheckpointMoved(StorageConflict):
+    """The published checkpoint is not the expected one: another sequencer published."""
+
+
+class LogLocked(Exception):
+    """Another process is the sequencer of this log. Wait for it to end; never break the lock."""
+
+
+class TileReader(Protocol):
+    """Reads what is served to everyone. Safe from many threads and processes."""
+
+    def read(self, path: str) -> bytes | None:
+        """Whole content of a tile, or None if it does not exist. Never a part of it."""
+        ...
+
+    def read_checkpoint(self) -> bytes | None:
+        """The published checkpoint, or None before the first."""
+        ...
+
+
+class TileStore(TileReader, Protocol):
+    """The served tree of one log. One writer."""
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Makes all `files` (path -> content) durable; may write them in any order.
+
+        A path that exists with the same bytes is fine (a repeat after a crash), and is as
+        durable as the others on return.
+
+        Raises:
+            TileConflict: a path exists with other bytes; it is left as it is.
+        """
+        ...
+
+    def replace_checkpoint(self, expected: bytes | None, new: bytes) -> None:
+        """Compare-and-swap: publishes `new` if `expected` is what is published (None: nothing).
+
+        Readers see the old or the new one, whole. Durable on return.
+
+        Raises:
+            CheckpointMoved: something else is published; nothing changed.
+        """
+        ...
+
+    def drop_partials(self, folders: Iterable[str]) -> None:
+        """Forgets all partial tiles in these `.p` folders. A hint: not durable, absent is fine.
+
+        The caller knows that their full tiles are durable and covered by a checkpoint.
+        """
+        ...
+
+
+class StateStore(Protocol):
+    """The sequencer's private record. One writer, never served."""
+
+    def read_state(self) -> bytes | None:
+        """The last record replaced, whole, or None before the first."""
+        ...
+
+    def replace_state(self, new: bytes) -> None:
+        """Replaces the record in one atomic, durable step."""
+        ...
+
+
+class EventIds(Protocol):
+    """Which event ids are leaves. Derived from the log: it may lag behind, never run ahead."""
+
+    @property
+    def size(self) -> int:
+        """Number of leaves whose ids have been added."""
+        ...
+
+    def find(self, ids: Sequence[bytes]) -> list[int | None]:
+        """For each id its leaf index, or None if no leaf below `size` has it."""
+        ...
+
+    def add(self, first: int, ids: Sequence[bytes]) -> None:
+        """Records the ids of leaves `first`, `first` + 1, and so on; `first` equals `size`.
+
+        An id that is known keeps its first leaf. May be lost at a crash from its end backwards:
+        `size` then says how far, and the caller adds the rest again.
+        """
+        ...
