@@ -1,0 +1,230 @@
+"""The only Kafka read loop: poll, decode, apply, or park, or crash.
+
+Two ways to read: as a member of a consumer group, where partitions are shared, and broadcast, where
+the process assigns itself every partition and joins no group (views). In both the consumed offset
+lives in the sink, written in the same atomic step as the effect; Kafka's own commit is a hint for
+lag tools. Invariant: a record is applied, parked (acknowledged by Kafka before the sink moves
+past it), or the loop ends with an exception: never logged and passed over.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from services.runtime.errors import Malformed, Retry
+from services.runtime.parking import Parker
+from services.runtime.record import Record
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+Position = tuple[str, int]
+
+_PROBE_SECONDS = 1.0
+
+
+class Sink(Protocol[T_contra]):
+    """Where records take effect."""
+
+    def positions(self) -> Mapping[Position, int]:
+        """The next offset of each (topic, partition) that the effects already cover."""
+
+    def apply(
+        self, items: Sequence[tuple[Record, T_contra]], positions: Mapping[Position, int]
+    ) -> None:
+        """Applies decoded records, in order, and stores `positions`, in one atomic step.
+
+        `items` may be empty (everything was parked). Records at offsets below the stored position
+        must be ignored, so that a repeat is harmless. Raises Retry to be called again with the same
+        items; anything else ends the loop.
+        """
+
+
+class Follower(Generic[T]):
+    """Reads topics into a sink, on the thread that calls `run`."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        decode: Callable[[Record], T],
+        sink: Sink[T],
+        parker: Parker,
+        *,
+        group: str | None,
+        batch: int = 1000,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._topics = list(topics)
+        self._decode = decode
+        self._sink = sink
+        self._parker = parker
+        self._group = group
+        self._batch = batch
+        self._wall = wall
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        config: dict[str, Any] = {
+            "bootstrap.servers": bootstrap,
+            "group.id": group or "unused",  # the client demands one even for plain assignment
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 100,
+            "fetch.error.backoff.ms": 100,
+            "reconnect.backoff.max.ms": 1000,
+        }
+        if group:
+            config["group.protocol"] = "consumer"  # KIP-848
+        self._consumer = Consumer(config)
+        self._next: dict[Position, int] = {}
+        self._probe: tuple[float, dict[Position, int]] | None = None
+        self._probe_due = 0.0
+        self._fresh_at = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Follows the topics until `stop` is set; what is read is applied before it returns.
+
+        Raises:
+            KafkaException: an error that the client does not recover from by itself.
+            ParkedTooMany: more records than the bound cannot be applied.
+        """
+        try:
+            if self._group:
+                self._consumer.subscribe(self._topics, on_assign=self._on_assign)
+            else:
+                self._on_assign(self._consumer, self._all_partitions(stop))
+            while not stop.is_set():
+                self._step(self._consumer.consume(self._batch, timeout=0.1), stop)
+        finally:
+            self._consumer.close()
+
+    @property
+    def fresh_at(self) -> float:
+        """Wall-clock seconds at which the sink was last known to hold everything; 0 if never."""
+        return self._fresh_at
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        stored = self._sink.positions()
+        self._next = {
+            (p.topic, p.partition): stored.get((p.topic, p.partition), 0) for p in partitions
+        }
+        self._probe = None
+        consumer.assign(
+            [TopicPartition(*position, offset) for position, offset in self._next.items()]
+        )
+
+    def _all_partitions(self, stop: threading.Event) -> list[TopicPartition]:
+        while not stop.is_set():
+            try:
+                known = self._consumer.list_topics(timeout=5).topics
+            except KafkaException:  # no broker yet: what is on disk serves meanwhile
+                stop.wait(0.2)
+                continue
+            missing = [name for name in self._topics if name not in known]
+            if missing:
+                raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, str(missing)))
+            return [
+                TopicPartition(name, p) for name in self._topics for p in known[name].partitions
+            ]
+        return []
+
+    def _step(self, messages: list[Message], stop: threading.Event) -> None:
+        items: list[tuple[Record, T]] = []
+        moved: dict[Position, int] = {}
+        for message in messages:
+            record = _record(message)
+            if record is None:
+                continue
+            position = (record.topic, record.partition)
+            if record.offset < self._next.get(position, 0):
+                continue
+            try:
+                items.append((record, self._decode(record)))
+            except Malformed as malformed:
+                self._parker.park(record, malformed)
+            moved[position] = record.offset + 1
+        if moved:
+            self._apply(items, moved, stop)
+            self._next.update(moved)
+            if self._group:
+                offsets = [TopicPartition(*position, offset) for position, offset in moved.items()]
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+        self._measure_freshness()
+
+    def _apply(
+        self,
+        items: Sequence[tuple[Record, T]],
+        moved: Mapping[Position, int],
+        stop: threading.Event,
+    ) -> None:
+        backoff = 0.05
+        while True:
+            try:
+                self._sink.apply(items, moved)
+                return
+            except Retry:
+                if stop.wait(backoff):
+                    raise
+                backoff = min(backoff * 2, 2.0)
+
+    def _measure_freshness(self) -> None:
+        """Asks once a second where the topics end; once that is passed, the asking time counts."""
+        if self._probe is None and time.monotonic() >= self._probe_due and self._next:
+            self._probe_due = time.monotonic() + _PROBE_SECONDS
+            asked_at = self._wall()
+            latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            wanted = {TopicPartition(*position): latest for position in self._next}
+            try:
+                ends = {
+                    (p.topic, p.partition): future.result().offset
+                    for p, future in self._admin.list_offsets(wanted, request_timeout=1.0).items()
+                }
+            except KafkaException:  # no answer: the age keeps growing, which is the truth
+                return
+            self._probe = (asked_at, ends)
+        if self._probe is not None:
+            asked_at, ends = self._probe
+            if all(self._next.get(position, 0) >= end for position, end in ends.items()):
+                self._fresh_at = asked_at
+                self._probe = None
+
+
+def _record(message: Message) -> Record | None:
+    """The record; None for an error that the client itself retries.
+
+    Raises:
+        KafkaException: the error is final, e.g. the offset wanted was deleted.
+    """
+    error = message.error()
+    if error is not None:
+        if error.fatal() or error.code() in _FINAL:
+            raise KafkaException(error)
+        return None
+    _, timestamp = message.timestamp()
+    headers = message.headers()
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    if topic is None or partition is None or offset is None:
+        raise KafkaException(KafkaError(KafkaError._BAD_MSG))
+    return Record(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=_bytes(message.key()),
+        value=None if message.value() is None else _bytes(message.value()),
+        headers=list(headers.items()) if isinstance(headers, dict) else headers or [],
+        timestamp_ms=timestamp,
+    )
+
+
+def _bytes(value: str | bytes | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""
+
+
+_FINAL = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
