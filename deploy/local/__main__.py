@@ -20,32 +20,38 @@ from deploy.local.jars import PreparationFailed
 from deploy.local.places import LOCAL
 from deploy.local.process import ChildDied, ChildNotReady, watch
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
 
 def brokers(args: argparse.Namespace) -> int:
     """Runs both brokers until ctrl-C or until one of them dies."""
     console = Console()
     with (
-        stop_on_signal() as asked,
+        until_interrupted(),
         Brokers(args.data, kafka_port=args.kafka_port, valkey_port=args.valkey_port) as running,
     ):
         for name, address in running.environment().items():
             console.print(f"export {name}={address}", highlight=False, soft_wrap=True)
         console.print(f"data and logs are under {args.data}; ctrl-C stops both", soft_wrap=True)
-        watch(running.children, asked)
+        watch(running.children, Event())
     return 0
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[Event]:
-    """An event that ctrl-C and SIGTERM set, for the time of the context."""
-    asked = Event()
+def until_interrupted() -> Iterator[None]:
+    """Ends quietly at ctrl-C or SIGTERM; further ones do not disturb the cleaning up."""
+    asked = False
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        asked.set()
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in _ENDING}
     try:
-        yield asked
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -31,7 +31,7 @@ _FLAGS = (
     "-Xlog:all=error:stderr",
     "--sun-misc-unsafe-memory-access=allow",
 )
-_SETTINGS = {
+SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
@@ -126,7 +126,7 @@ class Kafka:
         """
         data = self.folder / "data"
         data.mkdir(parents=True, exist_ok=True)
-        settings = _SETTINGS | {
+        settings = SETTINGS | {
             "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{HOST}:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
