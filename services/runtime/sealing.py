@@ -1,0 +1,256 @@
+"""Who may read what: tags, purge buckets, evidence copies and route copies.
+
+docs/design/sealing.md is its specification; the boxes themselves are `services.runtime.aead`,
+whose names are exported here too. Pure but for randomness, the clock (the day of a writer key) and
+the `KeyRing`. Refuses to keep a plaintext or a number.
+
+Invariant: every use of a ring's key asks the ring again, so destroying the key reaches all of this
+within the ring's second.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Final, Literal
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from services.runtime.aead import SealBroken, Sealed, associated, broken, open_sealed, seal
+from services.runtime.clock import Clock, SystemClock
+from services.runtime.keyring import KeyDestroyed, KeyRing
+
+__all__ = [
+    "EvidenceWriter", "PurgeSealer", "SealBroken", "Sealed", "Tagger", "associated",
+    "new_route_key", "open_evidence", "open_sealed", "purge_key_id", "route_associated",
+    "route_key_id", "seal", "unwrap_route_key", "wrap_route_key",
+]  # fmt: skip
+
+_BUCKET: Final = r"purge/[^/]+/\d{6}"
+_PURGE_ID: Final = re.compile(_BUCKET, re.ASCII)
+_EVIDENCE_ID: Final = re.compile(rf"evidence/([0-9a-f]{{8}})/({_BUCKET})", re.ASCII)
+_WRITER_KEYS: Final = 1024  # buckets of one day: two months of 512 tenants; beyond, start again
+
+
+class Tagger:
+    """Blind tags: equal for equal values of one tenant, meaningless without its tag key."""
+
+    def __init__(self, keyring: KeyRing) -> None:
+        self._keyring = keyring
+
+    def party(self, tenant: str, e164: str) -> bytes:
+        """The 16-octet tag of a real number. 10^11 numbers: 128 bits never collide by chance."""
+        return self._tag(tenant, f"axbridge/party/v1\x1f{tenant}\x1f{e164}")
+
+    def order(self, tenant: str, order_id: str) -> bytes:
+        """The 16-octet tag of an order id."""
+        return self._tag(tenant, f"axbridge/order/v1\x1f{tenant}\x1f{order_id}")
+
+    def _tag(self, tenant: str, message: str) -> bytes:
+        key = self._keyring.derive(f"tags/{tenant}", b"tag/v1")
+        return hmac.digest(key, message.encode(), "sha256")[:16]
+
+
+def purge_key_id(tenant: str, end: datetime, retention_months: int = 6) -> str:
+    """The bucket `purge/<tenant>/<yyyymm>`: the UTC month in which end + retention ends.
+
+    Its key may be destroyed once that month is over, so the retention is never cut short.
+    """
+    day = _utc(end)
+    year, month = divmod(day.year * 12 + day.month - 1 + retention_months, 12)
+    return f"purge/{tenant}/{year:04d}{month + 1:02d}"
+
+
+class PurgeSealer:
+    """Seals under the bucket in which the retention ends; erased with the bucket's key."""
+
+    def __init__(self, keyring: KeyRing, retention_months: int = 6) -> None:
+        self._keyring = keyring
+        self._months = retention_months
+
+    def seal(self, tenant: str, end: datetime, plaintext: bytes, associated: bytes) -> Sealed:
+        """The plaintext in a box that can be opened until the bucket's key is destroyed.
+
+        Raises:
+            KeyDestroyed: the bucket of so early an end has been erased already.
+        """
+        key_id = purge_key_id(tenant, end, self._months)
+        return seal(self._keyring.derive(key_id, b"seal/v1"), key_id, plaintext, associated)
+
+    def open(self, sealed: Sealed, associated: bytes) -> bytes:
+        """The plaintext.
+
+        Raises:
+            SealBroken: not sealed so.
+            KeyDestroyed: erased.
+        """
+        if _PURGE_ID.fullmatch(sealed.key_id) is None:
+            raise broken()
+        return open_sealed(_derived(self._keyring, sealed.key_id, b"seal/v1"), sealed, associated)
+
+
+def _derived(keyring: KeyRing, name: str, context: bytes) -> bytes:
+    """A derived key whose name comes from a record, and may be nonsense."""
+    try:
+        return keyring.derive(name, context)
+    except ValueError:
+        raise broken() from None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Writer:
+    """One day of one process. `keys`: bucket -> (what it was made from, AEAD key)."""
+
+    day: date
+    public: bytes
+    shared: bytes
+    keys: dict[str, tuple[bytes, bytes]]
+
+
+class EvidenceWriter:
+    """Writes evidence copies that it cannot read back once the day and the process are over.
+
+    One X25519 per day and one HKDF per day and bucket, so a copy costs little more than a seal.
+    """
+
+    def __init__(
+        self,
+        public_key: bytes,
+        keyring: KeyRing,
+        retention_months: int = 6,
+        clock: Clock | None = None,
+    ) -> None:
+        self._public = public_key
+        self._prefix = f"evidence/{_fingerprint(public_key)}/"
+        self._keyring = keyring
+        self._months = retention_months
+        self._clock: Clock = clock or SystemClock()
+        self._writer = self._new_writer(self._clock.now().date())
+
+    def seal(self, tenant: str, end: datetime, plaintext: bytes, associated: bytes) -> Sealed:
+        """The plaintext in a box that only an approved unmask opens, until the bucket is erased.
+
+        Raises:
+            KeyDestroyed: the bucket of so early an end has been erased already.
+        """
+        writer = self._writer
+        if (today := self._clock.now().date()) != writer.day:
+            # Two threads may both start the day: two writer keys, each in its own boxes.
+            self._writer = writer = self._new_writer(today)
+        bucket = purge_key_id(tenant, end, self._months)
+        sealed = seal(self._key(writer, bucket), self._prefix + bucket, plaintext, associated)
+        return Sealed(sealed.key_id, sealed.box[:1] + writer.public + sealed.box[1:])
+
+    def _key(self, writer: _Writer, bucket: str) -> bytes:
+        try:
+            root = self._keyring.derive(bucket, b"evidence/v1")
+        except KeyDestroyed:
+            writer.keys.pop(bucket, None)
+            raise
+        hit = writer.keys.get(bucket)
+        if hit is not None and hit[0] == root:
+            return hit[1]
+        if len(writer.keys) >= _WRITER_KEYS:
+            writer.keys.clear()
+        key = _evidence_key(writer.shared, root, writer.public, self._public)
+        writer.keys[bucket] = root, key
+        return key
+
+    def _new_writer(self, day: date) -> _Writer:
+        private = X25519PrivateKey.generate()  # dropped on return: only the shared secret stays
+        shared = private.exchange(X25519PublicKey.from_public_bytes(self._public))
+        return _Writer(day, private.public_key().public_bytes_raw(), shared, {})
+
+
+def open_evidence(private_key: bytes, keyring: KeyRing, sealed: Sealed, associated: bytes) -> bytes:
+    """The plaintext of an evidence copy; takes both the evidence private key and the bucket's.
+
+    Raises:
+        SealBroken: not sealed so, or for another evidence key.
+        KeyDestroyed: erased.
+    """
+    private = X25519PrivateKey.from_private_bytes(private_key)
+    public = private.public_key().public_bytes_raw()
+    name = _EVIDENCE_ID.fullmatch(sealed.key_id)
+    if name is None or name[1] != _fingerprint(public) or len(sealed.box) < 33:
+        raise broken()
+    root = _derived(keyring, name[2], b"evidence/v1")
+    writer = sealed.box[1:33]
+    try:
+        shared = private.exchange(X25519PublicKey.from_public_bytes(writer))
+    except ValueError:  # a point of low order: no writer made it
+        raise broken() from None
+    key = _evidence_key(shared, root, writer, public)
+    return open_sealed(key, Sealed(sealed.key_id, sealed.box[:1] + sealed.box[33:]), associated)
+
+
+def _evidence_key(shared: bytes, root: bytes, writer: bytes, public: bytes) -> bytes:
+    info = b"axbridge/evidence/v1" + writer + public
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(shared + root)
+
+
+def _fingerprint(public_key: bytes) -> str:
+    return hashlib.sha256(public_key).hexdigest()[:8]
+
+
+def route_key_id(tenant: str, expire: datetime) -> str:
+    """`route/<tenant>/<yyyymmdd>`: the UTC day on which the binding expires."""
+    return f"route/{tenant}/{_utc(expire):%Y%m%d}"
+
+
+def new_route_key() -> bytes:
+    """A fresh 32-octet key. It is not derived from the ring, so that it can be forgotten."""
+    return os.urandom(32)
+
+
+def wrap_route_key(keyring: KeyRing, key_id: str, key: bytes) -> Sealed:
+    """The route key, sealed for whoever shares the ring's `route-wrapping` key."""
+    return seal(
+        keyring.derive("route-wrapping", b"wrap/v1"), "route-wrapping", key, key_id.encode()
+    )
+
+
+def unwrap_route_key(keyring: KeyRing, key_id: str, wrapped: Sealed) -> bytes:
+    """The route key named `key_id`.
+
+    Raises:
+        SealBroken: it is the key of another id, or not wrapped so.
+    """
+    if wrapped.key_id != "route-wrapping":
+        raise broken()
+    return open_sealed(keyring.derive("route-wrapping", b"wrap/v1"), wrapped, key_id.encode())
+
+
+def route_associated(
+    *,
+    tenant: str,
+    binding: str,
+    number: str,
+    version: int,
+    mode: int,
+    direction: int,
+    max_call_minutes: int,
+    expire_ms: int,
+    side: Literal["a", "b"],
+    caller_tag: bytes,
+) -> bytes:
+    """What `callee_<side>` of a Route is bound to: every field that decides who reaches whom.
+
+    `mode` and `direction` are the proto's numbers, `expire_ms` milliseconds since 1970, and
+    `caller_tag` the tag of the party that may reach this callee: `tag_b` for `callee_a`, `tag_a`
+    for `callee_b`. A router passes the tag it made of the calling number.
+    """
+    return associated(
+        "route", tenant, binding, number, version, mode, direction, max_call_minutes, expire_ms,
+        side, caller_tag.hex(),
+    )  # fmt: skip
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a datetime without a zone")
+    return moment.astimezone(UTC)
