@@ -100,12 +100,12 @@ class Kafka:
             ChildDied: it ended at once, most often because a port is taken.
             ChildNotReady: it did not answer in time; it has been killed again.
         """
-        self._format()
+        cluster = self._format()
         self.child.start()
         try:
             self.child.await_ready(lambda: listens(self.port), _DEADLINE_SECONDS)
             admin = quiet_admin(self.bootstrap)
-            self.child.await_ready(lambda: _unfenced(admin), _DEADLINE_SECONDS)
+            self.child.await_ready(lambda: _unfenced(admin, cluster), _DEADLINE_SECONDS)
         except BaseException:
             self.kill()
             raise
@@ -119,29 +119,34 @@ class Kafka:
         """Ends the broker with -9, as a crash would; the next start recovers the log."""
         self.child.kill()
 
-    def _format(self) -> None:
+    def _format(self) -> str:
         """Writes the settings, and on the first start the storage that Kafka's formatter would.
 
-        meta.properties comes last: a folder without it is formatted again.
+        Returns the id of the cluster. meta.properties comes last: without it a start was cut off
+        before Kafka ever ran, and the folder is made anew.
         """
         data = self.folder / "data"
-        data.mkdir(parents=True, exist_ok=True)
         settings = SETTINGS | {
             "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{HOST}:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
             "log.dirs": str(data),
         }
+        self.folder.mkdir(parents=True, exist_ok=True)
         _write_properties(self.folder / "server.properties", settings)
-        if not (data / "meta.properties").exists():
-            shutil.copytree(self._install.template, data, dirs_exist_ok=True)
+        identity_file = data / "meta.properties"
+        if not identity_file.exists():
+            shutil.rmtree(data, ignore_errors=True)
+            shutil.copytree(self._install.template, data)
             identity = {
                 "version": "1",
                 "cluster.id": _kafka_uuid(),
                 "node.id": "1",
                 "directory.id": _kafka_uuid(),
             }
-            _write_properties(data / "meta.properties", identity)
+            _write_properties(identity_file, identity)
+        lines = identity_file.read_text(encoding="utf-8").splitlines()
+        return next(line for line in lines if line.startswith("cluster.id=")).split("=", 1)[1]
 
 
 def quiet_admin(bootstrap: str) -> AdminClient:
@@ -157,11 +162,13 @@ def quiet_admin(bootstrap: str) -> AdminClient:
     return AdminClient(settings, logger=silent)
 
 
-def _unfenced(admin: AdminClient) -> bool:
+def _unfenced(admin: AdminClient, cluster: str) -> bool:
+    """Whether the broker serves. Another one on a taken port, with ours about to die, does not."""
     try:
-        return bool(admin.list_topics(timeout=1.0).brokers)
+        found = admin.list_topics(timeout=1.0)
     except KafkaException:  # it listens before it has joined its own cluster
         return False
+    return bool(found.brokers) and found.cluster_id == cluster
 
 
 def _kafka_uuid() -> str:
@@ -173,7 +180,10 @@ def _kafka_uuid() -> str:
 
 
 def _write_properties(path: Path, values: dict[str, str]) -> None:
-    path.write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
+    written = path.with_name(path.name + ".new")  # renamed when whole: a cut-off write is no file
+    text = "".join(f"{key}={value}\n" for key, value in values.items())
+    written.write_text(text, encoding="utf-8")
+    written.rename(path)
 
 
 def _train(install: KafkaInstall) -> None:

@@ -76,7 +76,9 @@ class Valkey:
     def _answers(self) -> bool:
         with redis.Redis(host=HOST, port=self.port, socket_timeout=1.0) as client:
             try:
-                return bool(client.ping())
+                client.ping()
+                # Another server on a taken port would answer too, while ours is about to die.
+                return bool(client.info("server")["process_id"] == self.child.pid)
             except redis.RedisError:  # not listening yet, or still loading its file
                 return False
 
