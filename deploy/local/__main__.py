@@ -15,7 +15,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from deploy.local.brokers import Brokers
+from deploy.local.brokers import Brokers, FolderInUse
 from deploy.local.jars import PreparationFailed
 from deploy.local.places import LOCAL
 from deploy.local.process import ChildDied, ChildNotReady, watch
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         status: int = args.run(args)
-    except (ChildDied, ChildNotReady, PreparationFailed) as error:
+    except (ChildDied, ChildNotReady, FolderInUse, PreparationFailed) as error:
         print(error, file=sys.stderr)
         return 1
     return status

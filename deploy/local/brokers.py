@@ -1,5 +1,11 @@
-"""Both brokers as one thing to start and stop: Kafka and Valkey under one data folder."""
+"""Both brokers as one thing to start and stop: Kafka and Valkey under one data folder.
 
+Invariant: one owner a folder at a time, kept by a lock on a file in it. Two Valkeys would
+otherwise write to one append-only file, each over what the other wrote.
+"""
+
+import fcntl
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -7,6 +13,10 @@ from typing import Self
 from deploy.local.kafka import Kafka
 from deploy.local.process import Child
 from deploy.local.valkey import Valkey
+
+
+class FolderInUse(Exception):
+    """Other brokers run on this data folder: stop them, or choose another folder."""
 
 
 class Brokers:
@@ -23,6 +33,8 @@ class Brokers:
         valkey_port: int | None = None,
         appendonly: bool = True,
     ) -> None:
+        self.folder = folder
+        self._held = ExitStack()
         self.kafka = Kafka(folder / "kafka", port=kafka_port)
         self.valkey = Valkey(folder / "valkey", port=valkey_port, appendonly=appendonly)
 
@@ -45,8 +57,10 @@ class Brokers:
         """Starts both and returns once both answer; if one fails, neither is left running.
 
         Raises:
+            FolderInUse: another process has started brokers on the folder.
             ChildDied, ChildNotReady: as each broker's `start` does.
         """
+        self._hold()
         try:
             self.valkey.start()
             self.kafka.start()
@@ -61,6 +75,17 @@ class Brokers:
             self.kafka.stop()
         finally:
             self.valkey.stop()
+            self._held.close()
+
+    def _hold(self) -> None:
+        self._held.close()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = self._held.enter_context((self.folder / "lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with us, however we end
+        except BlockingIOError:
+            self._held.close()
+            raise FolderInUse(f"other brokers run on {self.folder}") from None
 
     def environment(self) -> dict[str, str]:
         """The addresses as the environment variables by which tests and services find them."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import brokers
-from deploy.local.brokers import Brokers
+from deploy.local.brokers import Brokers, FolderInUse
 
 
 class MemoryBroker:
@@ -52,3 +52,11 @@ def test_the_environment_names_the_addresses(both: Brokers) -> None:
         "KAFKA_BOOTSTRAP": "127.0.0.1:1",
         "REDIS_URL": "redis://127.0.0.1:2",
     }
+
+
+def test_a_folder_has_one_owner_at_a_time(both: Brokers, tmp_path: Path) -> None:
+    second = Brokers(tmp_path)
+    with both, pytest.raises(FolderInUse, match=str(tmp_path)):
+        second.start()
+    with second:
+        assert vars(second.kafka)["running"]
