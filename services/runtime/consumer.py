@@ -97,7 +97,7 @@ class Follower(Generic[T]):
             else:
                 self._on_assign(self._consumer, self._all_partitions(stop))
             while not stop.is_set():
-                self._step(self._consumer.consume(self._batch, timeout=0.1), stop)
+                self._step(self._poll(), stop)
         finally:
             self._consumer.close()
 
@@ -130,6 +130,11 @@ class Follower(Generic[T]):
                 TopicPartition(name, p) for name in self._topics for p in known[name].partitions
             ]
         return []
+
+    def _poll(self) -> list[Message]:
+        """What has arrived. `consume` with a time-out waits for a full batch, so it gets none."""
+        first = self._consumer.poll(0.1)
+        return [] if first is None else [first, *self._consumer.consume(self._batch - 1, timeout=0)]
 
     def _step(self, messages: list[Message], stop: threading.Event) -> None:
         items: list[tuple[Record, T]] = []

@@ -1,0 +1,215 @@
+"""A cell of a service on Redis or Valkey: its keys, its functions, its epoch.
+
+Refuses every command while the store is not known to be whole. Invariant: a connection is used only
+after the server behind it was recognised by its run id; a server that restarted or failed over is
+marked as healing before the first command reaches it, so nothing is served from a rolled-back
+store.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from services.runtime.acks import Acks
+from services.runtime.errors import Unavailable
+
+Argument = str | bytes | int
+
+_PRELUDE: Final = Path(__file__).parent / "lua" / "cell.lua"
+_MAX_OUTBOX: Final = 100_000  # 20 s of China's average rate; beyond it writes are refused
+_WAIT_SECONDS: Final = 5.0
+
+
+def library(service: str, sources: Sequence[Path] = ()) -> str:
+    """The text of a service's function library: the prelude, then its own sources."""
+    parts = [f"#!lua name=axbridge_{service}\nlocal SERVICE = '{service}'\n", _PRELUDE.read_text()]
+    return "\n".join([*parts, *(path.read_text() for path in sources)])
+
+
+class Cell:
+    """One cell. Used from one event loop; `open` before the first call, `close` after the last."""
+
+    def __init__(
+        self, url: str, service: str, cell: str, functions: str, *, max_outbox: int = _MAX_OUTBOX
+    ) -> None:
+        self.service = service
+        self.name = cell
+        self.acks = Acks()
+        self._functions = functions
+        self._max_outbox = max_outbox
+        self._epoch = b""
+        self._meta = self.key("meta")
+        self._outbox = self.key("outbox")
+        self.redis = aioredis.Redis.from_url(
+            url,
+            redis_connect_func=self._recognise,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=5,
+            socket_connect_timeout=2,
+        )
+        self._queue: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+
+    def key(self, *parts: str) -> str:
+        """`<service>:{<cell>}:<part>:<part>…`, the braces making one cluster slot."""
+        return ":".join((self.service, f"{{{self.name}}}", *parts))
+
+    async def open(self) -> None:
+        """Starts to listen for acknowledgements. Does not wait for the store to be there."""
+        self._listening = asyncio.create_task(self._listen())
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        if self._listening:
+            self._listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listening
+        await self.redis.aclose()
+
+    async def call(
+        self, function: str, keys: Sequence[str] = (), args: Sequence[Argument] = ()
+    ) -> list[Any]:
+        """Runs a function of the library under the current store epoch.
+
+        Concurrent calls travel in one pipeline. Returns the function's array.
+
+        Raises:
+            Unavailable: STORE_UNAVAILABLE, STORE_HEALING or OUTBOX_FULL; the function may have been
+                applied only in the first case.
+        """
+        reply: list[Any] = []
+        for _ in range(2):  # the second time with the store epoch just learnt
+            reply = await self.call_as(self._epoch, function, keys, args)
+            if reply[0] == b"OUTBOX_FULL":
+                raise unavailable("OUTBOX_FULL")
+            if reply[0] != b"STORE_HEALING":
+                return reply
+            if not await self.refresh():
+                break
+        raise unavailable("STORE_HEALING")
+
+    async def call_as(
+        self, epoch: bytes, function: str, keys: Sequence[str] = (), args: Sequence[Argument] = ()
+    ) -> list[Any]:
+        """`call` under a given store epoch, with refusals returned: for the healer."""
+        return await self.raw(function, keys, (epoch, self._max_outbox, *args))
+
+    async def raw(
+        self, function: str, keys: Sequence[str] = (), args: Sequence[Argument] = ()
+    ) -> list[Any]:
+        """`FCALL <service>_<function>` with meta and outbox before the keys, nothing before args."""
+        name = f"{self.service}_{function}"
+        command = ("FCALL", name, len(keys) + 2, self._meta, self._outbox, *keys, *args)
+        reply = await self._send(command)
+        if isinstance(reply, ResponseError) and "Function not found" in str(reply):
+            await self._load()
+            reply = await self._send(command)
+        if isinstance(reply, RedisError):
+            if isinstance(reply, ResponseError) and "LOADING" not in str(reply):
+                raise reply  # a defect of ours: the library's text, or a wrong type
+            raise unavailable("STORE_UNAVAILABLE") from None
+        return list(reply)
+
+    async def published(self, sequence: int, timeout: float = _WAIT_SECONDS) -> None:
+        """Returns once Kafka has acknowledged the outbox entry with this sequence.
+
+        Raises:
+            Unavailable: LOG_UNAVAILABLE; the entry will still be published.
+        """
+        await self.acks.wait(sequence, timeout)
+
+    async def refresh(self) -> bool:
+        """Learns the store epoch. True if the cell is ready."""
+        try:
+            state, epoch, acked = await self.redis.hmget(
+                self._meta, ["state", "store_epoch", "acked"]
+            )
+        except RedisError:
+            raise unavailable("STORE_UNAVAILABLE") from None
+        if state != b"ready":
+            return False
+        self._epoch = epoch
+        self.acks.begin(int(epoch))
+        self.acks.advance(int(acked))
+        return True
+
+    async def run_id(self) -> str:
+        """The run id of the server that holds the cell."""
+        return str((await self.redis.info("server"))["run_id"])
+
+    async def _load(self) -> None:
+        try:
+            await self.redis.function_load(self._functions, replace=True)
+        except RedisError:
+            raise unavailable("STORE_UNAVAILABLE") from None
+
+    async def load(self) -> None:
+        """Loads the function library, replacing an older one. Raises Unavailable."""
+        await self._load()
+
+    def _send(self, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append((command, future))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+        return future
+
+    async def _flush(self) -> None:
+        """Sends what has gathered while the last round trip was under way, as one pipeline."""
+        while self._queue:
+            batch, self._queue = self._queue, []
+            replies: Sequence[Any]
+            try:
+                async with self.redis.pipeline(transaction=False) as pipeline:
+                    for command, _ in batch:
+                        pipeline.execute_command(*command)
+                    replies = await pipeline.execute(raise_on_error=False)
+            except (RedisError, OSError) as error:
+                replies = [error if isinstance(error, RedisError) else RedisError()] * len(batch)
+            for (_, future), reply in zip(batch, replies, strict=True):
+                if not future.done():
+                    future.set_result(reply)
+
+    async def _listen(self) -> None:
+        """Hears of acknowledgements by whichever process relays; asks again once a second, since
+        a published message may be missed."""
+        while True:
+            try:
+                async with self.redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(self._meta)
+                    while True:
+                        message = await channel.get_message(timeout=1.0)
+                        if message is None:
+                            await self.refresh()
+                        else:
+                            self.acks.advance(int(message["data"]))
+            except (RedisError, OSError, Unavailable):
+                await asyncio.sleep(0.2)
+
+    async def _recognise(self, connection: Any) -> None:
+        """Runs on every new connection, before any command."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        info = await connection.read_response()
+        run_id = next(line[7:] for line in info.splitlines() if line.startswith(b"run_id:"))
+        await connection.send_command("HGET", self._meta, "run_id")
+        known = await connection.read_response()
+        if known and known != run_id:
+            await connection.send_command(
+                "HSET", self._meta, "state", "healing", "store_epoch", "distrusted"
+            )
+            await connection.read_response()
+
+
+def unavailable(reason: str) -> Unavailable:
+    """STORE_HEALING, STORE_UNAVAILABLE or OUTBOX_FULL, with a hint when to retry."""
+    return Unavailable(reason, retry_after=timedelta(seconds=0.5))
