@@ -8,6 +8,7 @@ new, the id index has seen every leaf of the log.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +42,11 @@ class Appended:
 class LogFolder:
     """The sequencer's hold on one log. One thread appends."""
 
-    def __init__(self, store: FolderStore, log: Log, ids: IdIndex, id_of: IdOf) -> None:
+    def __init__(self, log: Log, ids: EventIds, id_of: IdOf, held: ExitStack) -> None:
         self.log = log
-        self._store = store
         self._ids = ids
         self._id_of = id_of
+        self._held = held
 
     @classmethod
     def open(cls, root: Path, origin: str, id_of: IdOf) -> "LogFolder":
@@ -55,15 +56,14 @@ class LogFolder:
             LogLocked: another sequencer has it open.
             StorageConflict, BadKey, BadNote, BadRecord, TileMissing: see `Log.open`.
         """
-        store = FolderStore(root / "log", root / "private")
-        try:
+        with ExitStack() as held:
+            store = FolderStore(root / "log", root / "private")
+            held.callback(store.close)
             log = Log.open(store, store, _signer(store, origin))
             ids = IdIndex(root / "private" / "ids")
+            held.callback(ids.close)
             catch_up(ids, log, id_of)
-        except BaseException:
-            store.close()
-            raise
-        return cls(store, log, ids, id_of)
+            return cls(log, ids, id_of, held.pop_all())
 
     def append(self, events: Sequence[Event], state: bytes) -> Appended:
         """Appends the events whose ids are no leaves yet; errors as `Log.append`."""
@@ -88,8 +88,8 @@ class LogFolder:
         return self._ids.find(event_ids)
 
     def close(self) -> None:
-        self._ids.close()
-        self._store.close()
+        """Writes what the id index still holds in memory and gives the locks back."""
+        self._held.close()
 
 
 def catch_up(ids: EventIds, log: Log, id_of: IdOf) -> None:

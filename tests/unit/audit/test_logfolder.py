@@ -1,5 +1,6 @@
 """Each event id becomes one leaf, on a real folder, whatever kills the sequencer."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from random import Random
 import pytest
 
 from services.audit.checkpoint import BadKey, Checkpoint
+from services.audit.log import LogBroken
 from services.audit.logfolder import Event, LogFolder
 from services.audit.merkle import leaf_hash
 from services.audit.ports import LogLocked, StorageConflict
 from services.audit.proof import check_consistency, check_inclusion
+from services.audit.tilestore import FolderStore
 from services.audit.verify import verify_folder
 
 ORIGIN = "axbridge.example/log"
@@ -147,3 +150,27 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         verdict = verify_folder(tmp_path / "log", (tmp_path / "log/vkey").read_text().strip())
         assert verdict.ok, verdict
     assert seen[-1].size > 0
+
+
+def test_a_failed_append_settles_when_reopened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk under the tiles: the batch is committed, and there after the disk has room."""
+    folder = open_folder(tmp_path)
+    folder.append([event(1)], b"a")
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStore, "write", full)
+        with pytest.raises(OSError, match="no space"):
+            folder.append([event(2)], b"b")
+    with pytest.raises(LogBroken):
+        folder.append([event(2)], b"b")
+    folder.close()
+    folder = open_folder(tmp_path)
+    assert folder.log.state == b"b"
+    assert folder.append([event(2, 5)], b"c").leaves == [1]
+    assert leaves(folder) == [event(1).entry, event(2).entry]
+    folder.close()
