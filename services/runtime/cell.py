@@ -106,7 +106,7 @@ class Cell:
     async def raw(
         self, function: str, keys: Sequence[str] = (), args: Sequence[Argument] = ()
     ) -> list[Any]:
-        """`FCALL <service>_<function>` with meta and outbox before the keys, nothing before args."""
+        """The function with meta and outbox before the keys, and nothing before the arguments."""
         name = f"{self.service}_{function}"
         command = ("FCALL", name, len(keys) + 2, self._meta, self._outbox, *keys, *args)
         reply = await self._send(command)
@@ -130,11 +130,10 @@ class Cell:
     async def refresh(self) -> bool:
         """Learns the store epoch. True if the cell is ready."""
         try:
-            state, epoch, acked = await self.redis.hmget(
-                self._meta, ["state", "store_epoch", "acked"]
-            )
+            meta: list[Any] = await self.redis.hmget(self._meta, ["state", "store_epoch", "acked"])
         except RedisError:
             raise unavailable("STORE_UNAVAILABLE") from None
+        state, epoch, acked = meta
         if state != b"ready":
             return False
         self._epoch = epoch

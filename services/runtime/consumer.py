@@ -140,7 +140,7 @@ class Follower(Generic[T]):
         items: list[tuple[Record, T]] = []
         moved: dict[Position, int] = {}
         for message in messages:
-            record = _record(message)
+            record = to_record(message)
             if record is None:
                 continue
             position = (record.topic, record.partition)
@@ -197,7 +197,7 @@ class Follower(Generic[T]):
                 self._probe = None
 
 
-def _record(message: Message) -> Record | None:
+def to_record(message: Message) -> Record | None:
     """The record; None for an error that the client itself retries.
 
     Raises:

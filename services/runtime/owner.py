@@ -1,0 +1,136 @@
+"""Owns a cell while it can: heals it, relays its outbox, repairs its topics, runs its jobs.
+
+Every process of a service runs an Owner; the lease in the cell lets one of them work. Refuses to do
+anything between losing the lease and holding it again. Invariant: what an owner does after its
+term is over has no effect, since every function that matters checks owner and epoch.
+"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from confluent_kafka import KafkaException
+from redis.exceptions import RedisError
+
+from services.runtime.cell import Cell
+from services.runtime.errors import Unavailable
+from services.runtime.publisher import Publisher, PublishFailed, Publishing
+from services.runtime.rebuild import Rebuild, heal
+from services.runtime.relay import Deposed, Relay
+from services.runtime.repair import Repair
+
+LEASE_MS: Final = 3000
+_KEEP_SECONDS: Final = 1.0  # a third of the lease: two renewals may fail
+_RETRY_SECONDS: Final = 0.2
+
+_log = logging.getLogger(__name__)
+
+Job = Callable[[], Awaitable[None]]
+
+
+class Owner:
+    """Competes for a cell until cancelled; see `run`."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        bootstrap: str,
+        rebuild: Rebuild,
+        *,
+        jobs: Sequence[Job] = (),
+        connect: Callable[[], Publishing] | None = None,
+        repair: bool = True,
+    ) -> None:
+        self._cell = cell
+        self._bootstrap = bootstrap
+        self._rebuild = rebuild
+        self._jobs = jobs
+        self._connect = connect or (lambda: Publisher(bootstrap))
+        self._repair = repair
+        self._owner = uuid.uuid4().hex
+        self.owning = False
+
+    async def run(self) -> None:
+        """Owns the cell whenever nobody else does, for ever. Resigns when cancelled."""
+        await self._loaded()
+        try:
+            while True:
+                try:
+                    await self._turn()
+                except (
+                    Unavailable,
+                    Deposed,
+                    PublishFailed,
+                    RedisError,
+                    KafkaException,
+                    OSError,
+                ) as why:
+                    _log.warning("ownership interrupted: %s", type(why).__name__)
+                await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            with contextlib.suppress(Unavailable, RedisError):
+                await self._cell.raw("resign", args=(self._owner,))
+
+    async def _loaded(self) -> None:
+        while True:
+            try:
+                return await self._cell.load()
+            except Unavailable:
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _turn(self) -> None:
+        answer, *rest = await self._cell.raw("acquire", args=(self._owner, LEASE_MS))
+        if answer == b"OTHER":
+            return
+        if answer == b"LOST" or rest[2] != b"ready":
+            _log.warning("healing the store from Kafka")
+            await self._while_kept(
+                heal(self._cell, self._owner, LEASE_MS, self._bootstrap, self._rebuild)
+            )
+            return
+        await self._own(int(rest[0]), int(rest[1]))
+
+    async def _own(self, epoch: int, acked: int) -> None:
+        relay = Relay(self._cell, self._owner, self._connect)
+        await self._cell.refresh()
+        work: list[Awaitable[object]] = [self._announced(relay, epoch, acked)]
+        if self._repair:
+            work.append(Repair(self._cell, self._bootstrap, self._rebuild, epoch).run())
+        work += [job() for job in self._jobs]
+        _log.info("owns the cell")
+        self.owning = True
+        try:
+            await self._while_kept(*work)
+        finally:
+            self.owning = False
+
+    async def _announced(self, relay: Relay, epoch: int, acked: int) -> None:
+        """Makes the term known to Kafka, so that a later heal begins above it; then relays."""
+        publisher = self._connect()
+        try:
+            await relay.publish_now(self._rebuild.cell_record(epoch), publisher, epoch)
+        finally:
+            publisher.close()
+        await relay.run(epoch, acked)
+
+    async def _while_kept(self, *work: Awaitable[object]) -> None:
+        """Runs `work` while the lease is kept; ends with the first that ends."""
+        tasks = [asyncio.ensure_future(each) for each in (self._keep(), *work)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(_KEEP_SECONDS)
+            answer = (await self._cell.raw("acquire", args=(self._owner, LEASE_MS)))[0]
+            if answer != b"OWNER":
+                raise Deposed(answer.decode())

@@ -1,0 +1,128 @@
+"""Restores a lost store from Kafka, and reads compacted topics to their ends.
+
+Refuses to call a cell ready before every compacted topic was read to the end that it had after the
+old term was over. Invariant: while healing, only the healer knows the store epoch, so nobody else
+can read or write.
+"""
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
+
+from axbridge.runtime.v1 import outbox_pb2
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from services.runtime.acks import first_sequence
+from services.runtime.cell import Cell
+from services.runtime.consumer import Position, to_record
+from services.runtime.envelope import header_int
+from services.runtime.record import Record
+
+_BATCH: Final = 2000
+
+
+class Rebuild(Protocol):
+    """What a service does to restore and repair its cell."""
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """Compacted topics, folded one after the other; the first holds the cell's record."""
+
+    def cell_record(self, epoch: int) -> outbox_pb2.OutboxRecord:
+        """The record, keyed `cell/<cell>`, that makes a term known to Kafka."""
+
+    async def restore(self, records: Sequence[Record], store_epoch: bytes) -> None:
+        """Puts records (tombstones too, in topic order) into the store where they are newer than
+        what it has. Idempotent. Writes with `Cell.call_as(store_epoch, …)`."""
+
+    async def finish(self, store_epoch: bytes) -> None:
+        """Called once everything is restored and the new term has begun; may append to the outbox
+        (with `call_as`)."""
+
+    async def repair(self, record: Record) -> None:
+        """`record`, of an older term, is the last of its key on a topic. Does nothing if it is what
+        the store has; else publishes what the store has again, with a higher version if the
+        record's is higher. Writes with `Cell.call`."""
+
+
+async def heal(cell: Cell, owner: str, lease_ms: int, bootstrap: str, rebuild: Rebuild) -> bool:
+    """Restores the cell from Kafka and marks it ready under a new term.
+
+    Returns False if another process is healing it. Raises Unavailable or KafkaException; then
+    somebody starts anew.
+    """
+    secret = f"healing-{secrets.token_hex(8)}".encode()
+    begun = await cell.raw("heal_begin", args=(owner, lease_ms, secret))
+    if begun[0] != b"OK":
+        return False
+    highest = int(begun[1])
+    verified: dict[Position, int] = {}
+    for topic in rebuild.topics:
+
+        async def restore(records: Sequence[Record]) -> None:
+            nonlocal highest
+            highest = max(highest, *(header_int(r.headers, "ce_axepoch") for r in records))
+            await rebuild.restore(records, secret)
+
+        verified |= await read_to_end(bootstrap, topic, restore)
+    epoch = highest + 1
+    began = await cell.raw("heal_epoch", args=(owner, secret, epoch, first_sequence(epoch)))
+    if began[0] != b"OK":
+        return False
+    await rebuild.finish(secret)
+    if verified:
+        await cell.redis.hset(
+            cell.key("positions"),
+            mapping={f"verified/{topic}/{p}": end for (topic, p), end in verified.items()},
+        )
+    done = await cell.raw("heal_done", args=(owner, secret, epoch, await cell.run_id()))
+    return bool(done[0] == b"OK")
+
+
+async def read_to_end(
+    bootstrap: str, topic: str, take: Callable[[Sequence[Record]], Awaitable[None]]
+) -> dict[Position, int]:
+    """Gives every record of a topic to `take`, in partition order; returns where it ended."""
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
+
+    def read() -> dict[Position, int]:
+        ends: dict[Position, int] = {}
+        consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "unused",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
+        try:
+            partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+            consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+            while len(ends) < len(partitions):
+                if stop.is_set():
+                    raise KafkaException(KafkaError(KafkaError._FAIL, "stopped"))
+                records = []
+                for message in consumer.consume(_BATCH, timeout=0.1):
+                    error = message.error()
+                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        ends[topic, int(message.partition() or 0)] = int(message.offset() or 0)
+                    elif (record := to_record(message)) is not None:
+                        records.append(record)
+                if records:
+                    asyncio.run_coroutine_threadsafe(_taken(take, records), loop).result()
+        finally:
+            consumer.close()
+        return ends
+
+    try:
+        return await asyncio.to_thread(read)
+    finally:
+        stop.set()
+
+
+async def _taken(take: Callable[[Sequence[Record]], Awaitable[Any]], records: list[Record]) -> None:
+    await take(records)

@@ -1,0 +1,93 @@
+"""Finds stale records on a cell's own compacted topics (design decision 3).
+
+A relay frozen before its produce may append an old record behind a newer one when it wakes, and
+compaction would keep it. The owner therefore reads its own topics; a record of an older term is
+suspected until a newer one of its key is seen, and if it is still the last of its key at the end
+of the topic, the service is asked to repair it. Invariant: the verified offsets stand in the store,
+so a record is verified by some owner even if it landed while there was none.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from services.runtime.cell import Cell
+from services.runtime.consumer import Follower, Position
+from services.runtime.envelope import header_int
+from services.runtime.parking import Parker
+from services.runtime.rebuild import Rebuild
+from services.runtime.record import Record
+
+_ASK_SECONDS: Final = 0.25
+
+
+class Repair:
+    """Follows the topics of one term; see `run`."""
+
+    def __init__(self, cell: Cell, bootstrap: str, rebuild: Rebuild, epoch: int) -> None:
+        self._cell = cell
+        self._bootstrap = bootstrap
+        self._rebuild = rebuild
+        self._epoch = epoch
+        self._loop = asyncio.get_running_loop()
+        self._suspects: dict[tuple[str, bytes], tuple[float, Record]] = {}
+        self._verified: dict[Position, int] = {}
+        self._start: dict[Position, int] = {}
+
+    async def run(self) -> None:
+        """Repairs until cancelled. Raises what reading Kafka or the store raises."""
+        key = self._cell.key("positions")
+        stored: dict[Any, Any] = await self._cell.redis.hgetall(key)
+        for name, offset in stored.items():
+            kind, _, rest = name.decode().partition("/")
+            if kind == "verified":
+                topic, _, partition = rest.rpartition("/")
+                self._start[topic, int(partition)] = int(offset)
+        stop = threading.Event()
+        follower: Follower[None] = Follower(
+            self._bootstrap,
+            self._rebuild.topics,
+            lambda _record: None,
+            self,
+            Parker(self._bootstrap),
+            group=None,
+        )
+        reading = asyncio.create_task(asyncio.to_thread(follower.run, stop))
+        try:
+            while not reading.done():
+                await asyncio.wait([reading], timeout=_ASK_SECONDS)
+                await self._settle(follower.fresh_at, key)
+            await reading
+        finally:
+            stop.set()
+
+    def positions(self) -> Mapping[Position, int]:
+        """See Sink: where the owner before had come to."""
+        return self._start
+
+    def apply(
+        self, items: Sequence[tuple[Record, None]], positions: Mapping[Position, int]
+    ) -> None:
+        """See Sink. On the follower's thread."""
+        for record, _ in items:
+            place = (record.topic, record.key)
+            if header_int(record.headers, "ce_axepoch") < self._epoch:
+                self._suspects[place] = (time.time(), record)
+            elif self._suspects:
+                self._suspects.pop(place, None)
+        self._verified.update(positions)
+
+    async def _settle(self, fresh_at: float, key: str) -> None:
+        for place, (seen_at, record) in list(self._suspects.items()):
+            # Only once the topics' ends as of a later moment were read: nothing newer follows.
+            if seen_at < fresh_at and not record.key.startswith(b"cell/"):
+                await self._rebuild.repair(record)
+            if seen_at < fresh_at:
+                self._suspects.pop(place, None)
+        if self._verified and not self._suspects:
+            verified, self._verified = self._verified, {}
+            await self._cell.redis.hset(
+                key, mapping={f"verified/{t}/{p}": offset for (t, p), offset in verified.items()}
+            )
