@@ -12,13 +12,13 @@ import hmac
 import os
 import re
 import secrets
-import time
 from pathlib import Path
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import DataLoss, NotFound
 
 _NAME: Final = re.compile(r"[a-z0-9_-][a-z0-9._-]*(?:/[a-z0-9_-][a-z0-9._-]*)*", re.ASCII)
@@ -77,8 +77,9 @@ class FileKeyRing:
     docs/design/sealing.md. Derived keys are cached for a second, then read again.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, clock: Clock | None = None) -> None:
         self._folder = Path(folder)
+        self._monotonic = (clock or SystemClock()).monotonic
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._derived: dict[tuple[str, bytes], tuple[bytes, float]] = {}
         self._durable: set[str] = set()
@@ -88,9 +89,9 @@ class FileKeyRing:
 
     def derive(self, name: str, context: bytes) -> bytes:
         hit = self._derived.get((name, context))
-        if hit is not None and time.monotonic() < hit[1]:
+        if hit is not None and self._monotonic() < hit[1]:
             return hit[0]
-        fresh_until = time.monotonic() + _FRESH_SECONDS  # counted from before the read
+        fresh_until = self._monotonic() + _FRESH_SECONDS  # counted from before the read
         derived = hmac.digest(self._root(_valid(name)), context, "sha256")
         if len(self._derived) >= _CACHED:
             self._derived.clear()
