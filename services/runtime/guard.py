@@ -17,7 +17,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 
@@ -28,7 +28,7 @@ from services.runtime.status import to_status
 # A client without a deadline shows as one of centuries (threads) or as None (asyncio).
 _NO_DEADLINE_SECONDS: Final = 10 * 365 * 86_400.0
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its type stubs only
 
 
 @dataclass(frozen=True)
