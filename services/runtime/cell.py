@@ -7,7 +7,6 @@ store.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from services.runtime.acks import Acks
 from services.runtime.errors import Unavailable
+from services.runtime.tasks import ended
 
 Argument = str | bytes | int
 
@@ -70,9 +70,7 @@ class Cell:
     async def close(self) -> None:
         """Ends all connections."""
         if self._listening:
-            self._listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listening
+            await ended([self._listening])
         await self.redis.aclose()
 
     async def call(

@@ -21,6 +21,7 @@ from services.runtime.publisher import Publisher, PublishFailed, Publishing
 from services.runtime.rebuild import Rebuild, heal
 from services.runtime.relay import Deposed, Relay
 from services.runtime.repair import Repair
+from services.runtime.tasks import ended
 
 LEASE_MS: Final = 3000
 _KEEP_SECONDS: Final = 1.0  # a third of the lease: two renewals may fail
@@ -124,9 +125,7 @@ class Owner:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(tasks)
 
     async def _keep(self) -> None:
         while True:
