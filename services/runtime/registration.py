@@ -79,7 +79,9 @@ class Registration:
         """Adds health and reflection, after everything else."""
         shown = (*self.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self)
-        kind = reflection.aio.ReflectionServicer if aio else reflection.ReflectionServicer
+        kind: Any = reflection.ReflectionServicer
+        if aio:
+            kind = reflection.aio.ReflectionServicer  # type: ignore[attr-defined]
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(kind(shown), self)
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
