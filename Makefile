@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYTHONPATH := $(CURDIR):$(CURDIR)/gen
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock proto proto-check format lint unit contract component e2e test ci clean
+.PHONY: help install lock proto proto-check format lint unit contract component e2e test k8s-check ci clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -17,9 +17,14 @@ $(VENV)/.stamp: requirements.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@touch $@
 
-lock: ## remake requirements.lock from the pins of pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements.lock
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-header
+
+lock: ## remake the locks: all, what a service runs on, what generates protos
+	$(UV_COMPILE) --all-extras pyproject.toml -o requirements.lock
+	$(UV_COMPILE) -c requirements.lock pyproject.toml -o requirements-run.lock
+	printf 'googleapis-common-protos\ngrpcio-tools\n' | \
+	    $(UV_COMPILE) -c requirements.lock - -o requirements-proto.lock
 
 PROTO_FILES := $(shell find protos -name '*.proto' | sort)
 PROTO_INCLUDES = -I protos -I $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -43,3 +48,10 @@ proto-check: $(IMAGE) ## lint, format and breaking changes of protos/, offline
 
 proto-release: $(VENV)/.stamp ## make today's protos the base that proto-check compares with
 	@$(PROTOC) --include_imports --descriptor_set_out=protos/released.binpb $(PROTO_FILES)
+
+KUBERNETES = 1.37.0
+MANIFESTS = $(filter-out %/kustomization.yaml,$(wildcard deploy/k8s/*.yaml))
+
+k8s-check: $(VENV)/.stamp ## validate deploy/k8s against Kubernetes' schemas and our own rules, offline
+	$(BIN)/kubernetes-validate --strict --quiet -k $(KUBERNETES) $(MANIFESTS)
+	$(BIN)/python -m pytest -q tests/unit/deploy/test_k8s.py
