@@ -1,0 +1,204 @@
+"""What a decision about a call is, and the one rule that makes it. Pure.
+
+Refuses to look anything up: whoever calls `decide` has read the view and the clock. The numbers of
+the enums are those of axbridge.router.v1 and axbridge.binding.v1 (a test compares them).
+
+Invariant: whatever is not certain is refused. Only an active entry of this very caller on this very
+number, inside its time and direction, connects.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+MARK: Final = "【号码保护】"  # R3: people see that a protected number is used
+
+
+class Refusal(IntEnum):
+    """Why a call is not connected."""
+
+    DIALLED_INVALID = 1
+    BLOCK_FOREIGN = 2
+    CALLER_WITHHELD = 3
+    CALLER_INVALID = 4
+    NOT_BOUND = 5
+    EXPIRED = 6
+    RELEASED = 7
+    DIRECTION = 8
+    VIEW_STALE = 9
+    KEY_UNAVAILABLE = 10
+
+
+# Q.850 causes: 1 unallocated number, 21 call rejected, 28 invalid number format, 41 temporary
+# failure. The announcement is a name that the switch maps to its own recording.
+TREATMENT: Final[dict[Refusal, tuple[int, str]]] = {
+    Refusal.DIALLED_INVALID: (28, "invalid-number"),
+    Refusal.BLOCK_FOREIGN: (1, "unallocated-number"),
+    Refusal.CALLER_WITHHELD: (21, "caller-withheld"),
+    Refusal.CALLER_INVALID: (21, "caller-invalid"),
+    Refusal.NOT_BOUND: (21, "not-authorised"),
+    Refusal.EXPIRED: (21, "expired"),
+    Refusal.RELEASED: (21, "expired"),
+    Refusal.DIRECTION: (21, "wrong-direction"),
+    Refusal.VIEW_STALE: (41, "try-later"),
+    Refusal.KEY_UNAVAILABLE: (41, "try-later"),
+}
+
+
+class Direction(IntEnum):
+    """Who may call."""
+
+    UNSPECIFIED = 0
+    BOTH = 1
+    A_TO_B = 2
+    B_TO_A = 3
+
+
+class Side(IntEnum):
+    """Which party of a binding someone is."""
+
+    UNKNOWN = 0
+    A = 1
+    B = 2
+
+
+_MAY_CALL: Final = {
+    Direction.UNSPECIFIED: (Side.A, Side.B),
+    Direction.BOTH: (Side.A, Side.B),
+    Direction.A_TO_B: (Side.A,),
+    Direction.B_TO_A: (Side.B,),
+}
+
+
+class Caller(IntEnum):
+    """What the calling digits were, where they are no number."""
+
+    WITHHELD = 1
+    INVALID = 2
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Call:
+    """A switch's question. `caller` and `dialled` are as presented; the caller is personal data."""
+
+    carrier: str
+    call_id: str
+    caller: str
+    dialled: str
+    trunk: str
+
+    def __repr__(self) -> str:
+        return f"<Call {self.carrier}/{self.call_id}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Entry:
+    """What the view says about one caller on one number. `box` is the callee's route copy."""
+
+    tenant: str
+    binding: str
+    version: int
+    active: bool
+    caller_side: int
+    mode: int
+    direction: int
+    max_call_minutes: int
+    expire_ms: int
+    lease_epoch: int
+    industry_id: str
+    key_id: str
+    box: bytes
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.tenant}/{self.binding} version {self.version}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Staleness:
+    """How old the view is, and how old it may be, in milliseconds."""
+
+    age_ms: int
+    max_ms: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Decision:
+    """What was decided: connected if `refusal` is None. `callee`, `caller`, `tag` are personal."""
+
+    call: Call
+    time_ms: int
+    age_ms: int
+    number: str  # 15 digits, or empty where the dialled digits are none
+    tenant: str  # empty where the block is foreign
+    entry: Entry | None
+    refusal: Refusal | None
+    callee: str
+    caller: str  # E.164, or empty where withheld or invalid
+    tag: bytes  # of the caller, or empty
+
+    def __repr__(self) -> str:
+        outcome = "connect" if self.refusal is None else self.refusal.name
+        return f"<Decision {self.call.carrier}/{self.call.call_id} {outcome}>"
+
+
+def decide(
+    number: str | None,
+    caller: str | Caller,
+    staleness: Staleness,
+    tenants: Sequence[str],
+    entry: Entry | None,
+    now_ms: int,
+) -> Refusal | None:
+    """Why the call is refused; None to connect it to the entry's callee.
+
+    `tenants` own bindings in the number's block; `entry` is the caller's best on the number.
+    """
+    if number is None:
+        return Refusal.DIALLED_INVALID
+    if staleness.age_ms > staleness.max_ms:  # first of what the view says: it may all be wrong
+        return Refusal.VIEW_STALE
+    if not tenants:
+        return Refusal.BLOCK_FOREIGN
+    if caller is Caller.WITHHELD:
+        return Refusal.CALLER_WITHHELD
+    if caller is Caller.INVALID:
+        return Refusal.CALLER_INVALID
+    if entry is None:
+        return Refusal.NOT_BOUND
+    if not entry.active:
+        return Refusal.RELEASED
+    if now_ms >= entry.expire_ms:
+        return Refusal.EXPIRED
+    if entry.caller_side not in _MAY_CALL.get(entry.direction, ()):  # type: ignore[call-overload]
+        return Refusal.DIRECTION
+    return None
+
+
+class Leg(IntEnum):
+    """Which leg of the bridged call."""
+
+    CALLER = 1
+    CALLEE = 2
+
+
+class Kind(IntEnum):
+    """What happened to a leg."""
+
+    RINGING = 1
+    ANSWERED = 2
+    ENDED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A switch's report about a leg of a call."""
+
+    carrier: str
+    call_id: str
+    leg: int
+    sequence: int
+    kind: int
+    event_ms: int
+    q850_cause: int
+    release_side: int

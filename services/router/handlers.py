@@ -1,0 +1,59 @@
+"""The router's two use cases. Pure: the world comes in as ports.
+
+Refuses to answer what it could not record. Invariant: the recorder has returned before a decision
+leaves, and a decision says connect only if its callee was opened.
+"""
+
+from services.router.dialplan import parse_caller, parse_dialled
+from services.router.domain import Call, Decision, Progress, Refusal, Staleness, decide
+from services.router.ports import Found, KeyUnavailable, Opener, Recorder, Routes
+from services.runtime.clock import Clock
+
+_NOTHING = Found((), "", b"", None)
+
+
+class Router:
+    """Safe to call from many threads if its ports are."""
+
+    def __init__(
+        self, routes: Routes, opener: Opener, recorder: Recorder, clock: Clock, max_age_ms: int
+    ) -> None:
+        self._find, self._fresh_ms = routes.find, routes.fresh_ms
+        self._open = opener.callee
+        self._recorder = recorder
+        self._now = clock.epoch_ms
+        self._max_age_ms = max_age_ms
+
+    def route(self, call: Call) -> Decision:
+        """Decides, records, answers.
+
+        Raises:
+            ResourceExhausted: JOURNAL_FULL.
+        """
+        number, caller = parse_dialled(call.dialled), parse_caller(call.caller)
+        e164 = caller if type(caller) is str else ""
+        age_ms = max(0, self._now() - self._fresh_ms())
+        found = _NOTHING if number is None else self._find(number, e164)
+        now = self._now()  # after the look-up: an entry is judged by the time it is used
+        staleness = Staleness(age_ms, self._max_age_ms)
+        refusal = decide(number, caller, staleness, found.tenants, found.entry, now)
+        callee = ""
+        if refusal is None and number is not None and found.entry is not None:
+            try:
+                callee = self._open(number, found.entry, found.tag)
+            except KeyUnavailable:
+                refusal = Refusal.KEY_UNAVAILABLE
+        decision = Decision(
+            call, now, age_ms, number or "", found.tenant, found.entry, refusal, callee, e164,
+            found.tag,
+        )  # fmt: skip
+        self._recorder.decided(decision)
+        return decision
+
+    def report(self, progress: Progress) -> None:
+        """Records what a switch says of a leg. Repeats are harmless: the record's fold drops them.
+
+        Raises:
+            ResourceExhausted: JOURNAL_FULL.
+        """
+        self._recorder.progressed(progress, self._now())

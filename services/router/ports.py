@@ -1,0 +1,55 @@
+"""What the handlers need of the world. Pure; each docstring is a contract that a suite checks."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from services.router.domain import Decision, Entry, Progress
+
+
+class Found(NamedTuple):
+    """What the view knows: the tenants of the number's block, the caller's tag and entry."""
+
+    tenants: Sequence[str]
+    tenant: str  # the entry's, or the only one of the block, or empty
+    tag: bytes
+    entry: Entry | None
+
+
+class KeyUnavailable(Exception):
+    """The callee's route copy does not open here: key missing or destroyed, or box not genuine."""
+
+
+class Routes(Protocol):
+    """The local view of all live routes."""
+
+    def find(self, number: str, caller: str) -> Found:
+        """What one snapshot says about the caller (E.164, or empty) on the number. Never waits for
+        the writer, and never fails because of it: without a view there are no tenants."""
+
+    def fresh_ms(self) -> int:
+        """When (ms since 1970) the view was last known to hold all routes; 0: never."""
+
+
+class Opener(Protocol):
+    """Opens route copies."""
+
+    def callee(self, number: str, entry: Entry, tag: bytes) -> str:
+        """The E.164 number of the entry's callee; `tag` is that of the number that calls.
+
+        Raises:
+            KeyUnavailable: it does not open, for whatever reason.
+        """
+
+
+class Recorder(Protocol):
+    """Keeps decisions and reports, in the order they are given."""
+
+    def decided(self, decision: Decision) -> None:
+        """When it returns, the decision outlives this process and will reach `router.calls.v1`.
+
+        Raises:
+            ResourceExhausted: JOURNAL_FULL: it was not kept; the call must not be connected.
+        """
+
+    def progressed(self, progress: Progress, time_ms: int) -> None:
+        """The same for a switch's report."""

@@ -1,0 +1,216 @@
+"""Brings every journal of the pod to `router.calls.v1`, also those of workers that died.
+
+Refuses to lose or to wait for one: what Kafka has not acknowledged is read and produced again, so
+an event may stand on the topic twice, under one id (`<journal>-<sequence>`).
+
+Invariant: a position is stored, and a segment deleted, only after all its events before it were
+acknowledged. Crash windows: before the ack or before the position is stored, the events are sent
+again; after a segment's deletion its position is only a line that is dropped.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from services.router.segments import (
+    KINDS,
+    LONGEST_BODY,
+    Item,
+    Segment,
+    list_segments,
+    lock_path,
+    read,
+    total_bytes,
+)
+from services.runtime.envelope import Envelope
+from services.runtime.telemetry import logger
+from services.runtime.topics import partition_of
+
+_LOG: Final = logger(__name__)
+_STRETCH: Final = 2 * LONGEST_BODY  # read at once: any frame fits
+_IDLE_SECONDS: Final = 0.02
+_LAST_SECONDS: Final = 5.0  # to ship the rest when stopping
+
+
+class Shipper:
+    """Follows the folder on the thread that calls `run`."""
+
+    def __init__(self, bootstrap: str, folder: Path, topic: str, *, producer: Any = None) -> None:
+        self._folder, self._topic = folder, topic
+        folder.mkdir(parents=True, exist_ok=True)
+        self._producer = producer or Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 2,
+                "message.timeout.ms": 30_000,
+                "reconnect.backoff.max.ms": 1000,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        self._partitions = 0
+        self._positions = self._load()
+        self.shipped = 0  # events acknowledged since the start
+        self.damaged = 0  # octets that no event could be read from
+
+    def run(self, stop: threading.Event) -> None:
+        """Ships until `stop`, then for at most 5 s what is left.
+
+        Raises:
+            KafkaException: the producer is broken for good: start the process anew.
+        """
+        while not stop.is_set():
+            if not self.ship():
+                stop.wait(_IDLE_SECONDS)
+        until = time.monotonic() + _LAST_SECONDS
+        while self.ship() and time.monotonic() < until:
+            pass
+
+    def waiting_bytes(self) -> int:
+        """Octets that are in the folder and not acknowledged, or not yet deleted."""
+        return total_bytes(segment.path for segment in list_segments(self._folder))
+
+    def ship(self) -> bool:
+        """One round over all segments; whether it moved anything."""
+        if not self._partitions and not self._learn_partitions():
+            return False
+        segments = list_segments(self._folder)
+        newest = {segment.journal: segment.number for segment in segments}
+        moved, done = dict(self._positions), list[Segment]()
+        batch: list[tuple[str, Item]] = []
+        damaged = 0
+        for segment in segments:
+            # Asked before reading: what is closed now cannot grow between reading and deleting.
+            closed = segment.number < newest[segment.journal] or not self._alive(segment.journal)
+            at = moved.get(segment.path.name, 0)
+            data = _stretch(segment.path, at)
+            got = read(data, at, closed=closed)
+            batch += [(segment.journal, item) for item in got.items]
+            moved[segment.path.name], damaged = got.next, damaged + got.damaged
+            if closed and len(data) < _STRETCH:
+                torn = at + len(data) - got.next
+                damaged += torn
+                done.append(segment)
+        if batch and not self._produce(batch):
+            return False
+        self.shipped += len(batch)
+        self._note_damage(damaged)
+        for segment in done:
+            segment.path.unlink(missing_ok=True)
+            moved.pop(segment.path.name, None)
+        self._drop_locks(segments)
+        changed = moved != self._positions
+        if changed:
+            self._positions = moved
+            self._store()
+        return bool(batch or done)
+
+    def _learn_partitions(self) -> bool:
+        try:
+            found = self._producer.list_topics(self._topic, timeout=2).topics[self._topic]
+        except KafkaException:  # no broker yet
+            return False
+        self._partitions = len(found.partitions)
+        return self._partitions > 0
+
+    def _produce(self, batch: list[tuple[str, Item]]) -> bool:
+        """Whether all were acknowledged. Those of one call keep their order in one journal."""
+        failed: list[KafkaError] = []
+        left = len(batch)
+
+        def on_delivery(error: KafkaError | None, _message: Message) -> None:
+            nonlocal left
+            left -= 1
+            if error is not None:
+                failed.append(error)
+
+        for journal, item in batch:
+            partition = partition_of(item.key.decode("ascii", "replace"), self._partitions)
+            headers = _envelope(journal, item).headers()
+            while True:
+                try:
+                    self._producer.produce(
+                        self._topic, partition=partition, key=item.key, value=item.value,
+                        headers=headers, on_delivery=on_delivery,
+                    )  # fmt: skip
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+        while left:
+            self._producer.poll(0.1)
+        for error in failed:
+            if error.fatal():
+                raise KafkaException(error)
+        if failed:
+            _LOG.warning("events not acknowledged", count=len(failed), error=failed[0].name())
+        return not failed
+
+    def _alive(self, journal: str) -> bool:
+        """Whether a process holds the journal; the kernel lets go of it whatever kills it."""
+        try:
+            file = os.open(lock_path(self._folder, journal), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(file)
+
+    def _drop_locks(self, segments: list[Segment]) -> None:
+        """Removes the lock files of dead journals that have no segment left."""
+        present = {segment.journal for segment in segments}
+        for path in self._folder.glob("*.lock"):
+            journal = path.name.removesuffix(".lock")
+            if journal not in present and not self._alive(journal):
+                path.unlink(missing_ok=True)
+
+    def _note_damage(self, octets: int) -> None:
+        if octets:  # a torn tail was never answered; anything before it is a failing disk
+            self.damaged += octets
+            _LOG.warning("journal octets skipped", octets=octets)
+
+    def _load(self) -> dict[str, int]:
+        positions = {}
+        try:
+            for line in (self._folder / "shipped").read_text().splitlines():
+                name, _, at = line.partition(" ")
+                positions[name] = int(at)
+        except (OSError, ValueError):
+            return {}  # from the start of every segment: repeats are harmless
+        return positions
+
+    def _store(self) -> None:
+        """Not fsynced: a lost position only makes events be sent again."""
+        text = "".join(f"{name} {at}\n" for name, at in sorted(self._positions.items()))
+        new = self._folder / "shipped.new"
+        new.write_text(text)
+        os.replace(new, self._folder / "shipped")
+
+
+def _envelope(journal: str, item: Item) -> Envelope:
+    return Envelope(
+        event_id=f"{journal}-{item.sequence}",
+        type=KINDS[item.kind],
+        source=f"router/{journal}",
+        time_ms=item.time_ms,
+        sequence=item.sequence,
+    )
+
+
+def _stretch(path: Path, at: int) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(at)
+            return file.read(_STRETCH) or b""
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,94 @@
+"""The Kafka edge in: records of the route topics as values of the view. Pure.
+
+Refuses what it does not know (Malformed, so the record is parked): a mode or state that this build
+cannot route must not be guessed. Invariant: a route that passes fits its key, has two different
+tags of 16 octets, and one callee for each tag while it is active.
+"""
+
+from typing import Final
+
+from axbridge.binding.v1 import binding_pb2, events_pb2
+from google.protobuf.message import DecodeError
+
+from services.router.view import Copy, Route, RouteKey, Tombstone
+from services.runtime.errors import Malformed
+from services.runtime.phone import is_middle_number
+from services.runtime.record import Record
+
+_STATES: Final = {
+    binding_pb2.BINDING_STATE_ACTIVE: True,
+    binding_pb2.BINDING_STATE_RELEASED: False,
+}
+_LONGEST_NAME: Final = 128  # a tenant's or binding's; LMDB keys hold 511 octets
+
+
+def decode_route(record: Record) -> Route | Tombstone:
+    """The record of `binding.routes.v1`.
+
+    Raises:
+        Malformed: ROUTE_MALFORMED or ENVELOPE_MALFORMED.
+    """
+    number, binding = _route_key(record.key)
+    if record.value is None:
+        envelope = record.envelope
+        return Tombstone(number, binding, envelope.version, envelope.time_ms)
+    route = events_pb2.Route()
+    try:
+        route.ParseFromString(record.value)
+    except DecodeError:
+        raise Malformed("ROUTE_MALFORMED") from None
+    active = _STATES.get(route.state)
+    if (
+        active is None
+        or route.mode != binding_pb2.BINDING_MODE_AXB
+        or (route.number, route.binding) != (number, binding)
+        or not 0 < len(route.tenant) <= _LONGEST_NAME
+        or not (len(route.tag_a) == len(route.tag_b) == 16 and route.tag_a != route.tag_b)
+        or (active and not (route.callee_a.box and route.callee_b.box))
+        or not 0 <= route.max_call_minutes <= 1440
+        or not 0 <= route.direction <= 3
+        or min(route.version, route.expire_time.seconds, route.lease_epoch + 1) <= 0
+    ):
+        raise Malformed("ROUTE_MALFORMED")
+    return _route(route, active)
+
+
+def _route(route: events_pb2.Route, active: bool) -> Route:
+    expire_ms = route.expire_time.seconds * 1000 + route.expire_time.nanos // 1_000_000
+    return Route(
+        route.tenant, route.binding, route.number, route.version, active, route.mode,
+        route.direction, route.max_call_minutes, expire_ms, route.tag_a, route.tag_b,
+        Copy(route.callee_a.key_id, route.callee_a.box),
+        Copy(route.callee_b.key_id, route.callee_b.box), route.lease_epoch, route.industry_id,
+    )  # fmt: skip
+
+
+def decode_key(record: Record) -> RouteKey:
+    """The record of `binding.keys.v1`.
+
+    Raises:
+        Malformed: ROUTE_KEY_MALFORMED.
+    """
+    try:
+        key_id = record.key.decode()
+        if record.value is None:
+            return RouteKey(key_id, None)
+        key = events_pb2.RouteKey.FromString(record.value)
+    except (UnicodeDecodeError, DecodeError):
+        raise Malformed("ROUTE_KEY_MALFORMED") from None
+    wrapping = key.wrapped.key_id
+    if key.key_id != key_id or not 0 < len(record.key) <= 255 or not key.wrapped.box:
+        raise Malformed("ROUTE_KEY_MALFORMED")
+    if "\n" in wrapping:
+        raise Malformed("ROUTE_KEY_MALFORMED")
+    return RouteKey(key_id, Copy(wrapping, key.wrapped.box))
+
+
+def _route_key(key: bytes) -> tuple[str, str]:
+    try:
+        number, _, binding = key.decode("ascii").partition("/")
+    except UnicodeDecodeError:
+        raise Malformed("ROUTE_MALFORMED") from None
+    if not is_middle_number(number) or not 0 < len(binding) <= _LONGEST_NAME:
+        raise Malformed("ROUTE_MALFORMED")
+    return number, binding

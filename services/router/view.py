@@ -1,0 +1,266 @@
+"""The fold of route records into the tables a call is looked up in. Pure over any `Tables`.
+
+Refuses to decide who wins by arrival: a slot lists every entry of a caller on a number, the best
+first, so the tables depend on the newest record of each binding and not on the order of bindings.
+
+Invariant: a record is applied only if its version is newer than the row's. A tombstone leaves a
+grave with the version until the binding could no longer connect anyway, so a stale record that
+follows it (a relay that was frozen) revives nothing. Replaying any prefix changes nothing.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from services.router.domain import Entry, Side
+
+FORMAT: Final = 1  # of keys and values below; another format is rebuilt from Kafka
+
+ROWS, SLOTS, BLOCKS, KEYS, GRAVES = b"rows", b"slots", b"blocks", b"keys", b"graves"
+TABLES: Final = (ROWS, SLOTS, BLOCKS, KEYS, GRAVES)
+
+_GRAVE_MS: Final = 24 * 3600 * 1000
+_BURIED: Final = 3  # a row's state: 1 active, 2 released
+_ROW: Final = struct.Struct(">BQQ16s16s")  # state, version, latest expiry seen, tags; then tenant
+_BLOCK: Final = struct.Struct(">IB")  # rows, length of the tenant that follows
+# Whole length, active, side, mode, direction, minutes, expiry, version, lease epoch, lengths of
+# tenant, binding, industry id, key id and box, which follow. Fixed places: read on every call.
+_ENTRY: Final = struct.Struct(">HBBBBHQQQBBHBH")
+
+
+class Tables(Protocol):
+    """Ordered byte tables inside one transaction."""
+
+    def get(self, table: bytes, key: bytes) -> bytes | None: ...
+    def put(self, table: bytes, key: bytes, value: bytes) -> None: ...
+    def delete(self, table: bytes, key: bytes) -> None: ...
+    def first(self, table: bytes) -> bytes | None:
+        """The smallest key."""
+
+
+class Copy(NamedTuple):
+    """A route copy: the id of its key, and the box."""
+
+    key_id: str
+    box: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Route:
+    """A record of `binding.routes.v1`, checked for form."""
+
+    tenant: str
+    binding: str
+    number: str
+    version: int
+    active: bool
+    mode: int
+    direction: int
+    max_call_minutes: int
+    expire_ms: int
+    tag_a: bytes
+    tag_b: bytes
+    callee_a: Copy
+    callee_b: Copy
+    lease_epoch: int
+    industry_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """The end of a binding's record."""
+
+    number: str
+    binding: str
+    version: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RouteKey:
+    """A record of `binding.keys.v1`; `wrapped` None ends the key."""
+
+    key_id: str
+    wrapped: Copy | None
+
+
+def apply(tables: Tables, record: Route | Tombstone | RouteKey) -> bool:
+    """Folds one record in; whether it changed anything."""
+    match record:
+        case Route():
+            return _route(tables, record)
+        case Tombstone():
+            return _tombstone(tables, record)
+        case RouteKey():
+            return _key(tables, record)
+
+
+def _route(tables: Tables, route: Route) -> bool:
+    key = _row_key(route.number, route.binding)
+    row = tables.get(ROWS, key)
+    until = route.expire_ms
+    if row is not None:
+        state, version, seen_until, tag_a, tag_b = _ROW.unpack_from(row)
+        if route.version <= version:
+            return False
+        until = max(until, seen_until)
+        if state == _BURIED:
+            tables.delete(GRAVES, _grave_key(seen_until, key))
+        else:
+            _forget(tables, route.number, route.binding, row[_ROW.size :], tag_a, tag_b)
+    state = 1 if route.active else 2
+    tenant = route.tenant.encode()
+    fields = _ROW.pack(state, route.version, until, route.tag_a, route.tag_b)
+    tables.put(ROWS, key, fields + tenant)
+    _count(tables, route.number[:11].encode(), tenant, 1)
+    for tag, side, callee in (
+        (route.tag_a, Side.A, route.callee_b),
+        (route.tag_b, Side.B, route.callee_a),
+    ):
+        _enter(tables, slot_key(route.number, tag), pack_entry(_entry(route, side, callee)))
+    return True
+
+
+def _entry(route: Route, side: Side, callee: Copy) -> Entry:
+    return Entry(
+        route.tenant, route.binding, route.version, route.active, side, route.mode,
+        route.direction, route.max_call_minutes, route.expire_ms, route.lease_epoch,
+        route.industry_id, callee.key_id, callee.box,
+    )  # fmt: skip
+
+
+def _tombstone(tables: Tables, tombstone: Tombstone) -> bool:
+    key = _row_key(tombstone.number, tombstone.binding)
+    row = tables.get(ROWS, key)
+    version, until = tombstone.version, tombstone.time_ms + _GRAVE_MS
+    if row is not None:
+        state, row_version, seen_until, tag_a, tag_b = _ROW.unpack_from(row)
+        if state == _BURIED or version < row_version:
+            return False
+        until = max(until, seen_until)
+        _forget(tables, tombstone.number, tombstone.binding, row[_ROW.size :], tag_a, tag_b)
+    tables.put(ROWS, key, _ROW.pack(_BURIED, version, until, b"", b""))
+    tables.put(GRAVES, _grave_key(until, key), b"")
+    return True
+
+
+def _key(tables: Tables, key: RouteKey) -> bool:
+    name = key.key_id.encode()
+    if key.wrapped is None:
+        tables.delete(KEYS, name)
+    else:
+        tables.put(KEYS, name, key.wrapped.key_id.encode() + b"\n" + key.wrapped.box)
+    return True
+
+
+def purge(tables: Tables, now_ms: int, limit: int = 100) -> int:
+    """Drops graves that are over, at most `limit`; how many."""
+    for dropped in range(limit):
+        first = tables.first(GRAVES)
+        if first is None or int.from_bytes(first[:8]) > now_ms:
+            return dropped
+        tables.delete(GRAVES, first)
+        tables.delete(ROWS, first[8:])
+    return limit
+
+
+def _forget(
+    tables: Tables, number: str, binding: str, tenant: bytes, tag_a: bytes, tag_b: bytes
+) -> None:
+    """Takes a binding out of its slots and out of its block's count."""
+    for tag in {tag_a, tag_b}:
+        key = slot_key(number, tag)
+        others = [e for e in entries(tables.get(SLOTS, key) or b"") if e.binding != binding]
+        _store_slot(tables, key, others)
+    _count(tables, number[:11].encode(), tenant, -1)
+
+
+def _enter(tables: Tables, key: bytes, packed: bytes) -> None:
+    slot = tables.get(SLOTS, key)
+    if slot is None:
+        tables.put(SLOTS, key, packed)
+    else:
+        _store_slot(tables, key, [*entries(slot), unpack_entry(packed)])
+
+
+def _store_slot(tables: Tables, key: bytes, found: list[Entry]) -> None:
+    if not found:
+        tables.delete(SLOTS, key)
+        return
+    # Active before released, then the newer lease of the number, then the later binding: their ids
+    # sort by time. A caller that was bound again on the same number meets its newest binding.
+    found.sort(key=lambda e: (e.active, e.lease_epoch, e.binding), reverse=True)
+    tables.put(SLOTS, key, b"".join(map(pack_entry, found)))
+
+
+def _count(tables: Tables, block: bytes, tenant: bytes, by: int) -> None:
+    """Keeps how many rows each tenant has in the block. The last tenant stays known with none."""
+    counts = dict(tenants(tables.get(BLOCKS, block) or b""))
+    counts[tenant.decode()] = counts.get(tenant.decode(), 0) + by
+    if any(counts.values()):
+        counts = {name: rows for name, rows in counts.items() if rows}
+    packed = (
+        _BLOCK.pack(rows, len(name.encode())) + name.encode()
+        for name, rows in sorted(counts.items())
+    )
+    tables.put(BLOCKS, block, b"".join(packed))
+
+
+def tenants(block: bytes) -> Iterator[tuple[str, int]]:
+    """The tenants of a block, each with its number of rows."""
+    at = 0
+    while at < len(block):
+        rows, length = _BLOCK.unpack_from(block, at)
+        at += _BLOCK.size + length
+        yield block[at - length : at].decode(), rows
+
+
+def slot_key(number: str, tag: bytes) -> bytes:
+    """Where the entries of a caller on a number stand."""
+    return number.encode() + tag
+
+
+def pack_entry(entry: Entry) -> bytes:
+    """An entry as it stands in a slot."""
+    parts = [
+        entry.tenant.encode(), entry.binding.encode(), entry.industry_id.encode(),
+        entry.key_id.encode(), entry.box,
+    ]  # fmt: skip
+    lengths = [len(part) for part in parts]
+    return b"".join((_ENTRY.pack(
+        _ENTRY.size + sum(lengths), entry.active, entry.caller_side, entry.mode, entry.direction,
+        entry.max_call_minutes, entry.expire_ms, entry.version, entry.lease_epoch, *lengths,
+    ), *parts))  # fmt: skip
+
+
+def unpack_entry(slot: bytes, at: int = 0) -> Entry:
+    """The entry at a place of a slot; the first is the one that counts."""
+    (_, active, side, mode, direction, minutes, expire, version, epoch, tenant, binding, industry,
+     key_id, box) = _ENTRY.unpack_from(slot, at)  # fmt: skip
+    a = at + _ENTRY.size
+    b = a + tenant
+    c = b + binding
+    d = c + industry
+    e = d + key_id
+    return Entry(
+        slot[a:b].decode(), slot[b:c].decode(), version, active == 1, side, mode, direction,
+        minutes, expire, epoch, slot[c:d].decode(), slot[d:e].decode(), slot[e : e + box],
+    )  # fmt: skip
+
+
+def entries(slot: bytes) -> list[Entry]:
+    """All entries of a slot, the best first."""
+    found, at = [], 0
+    while at < len(slot):
+        found.append(unpack_entry(slot, at))
+        at += int.from_bytes(slot[at : at + 2])
+    return found
+
+
+def _row_key(number: str, binding: str) -> bytes:
+    return number.encode() + binding.encode()
+
+
+def _grave_key(until_ms: int, row_key: bytes) -> bytes:
+    return until_ms.to_bytes(8) + row_key

@@ -1,0 +1,131 @@
+"""The LMDB files of the view in their folder: which one counts, and whether it may be trusted.
+
+Names one file in `current`; a rebuild makes a new file and moves the name, so readers that have the
+old one open go on and notice. Refuses a file of another format, one that is older than tombstones
+are kept (6 of 7 days), and one that was open when the machine went down: commits are not fsynced
+one by one, since the view can always be folded again from Kafka.
+
+Invariant: the state beside a file says `open` (with the machine's boot id) before its first commit.
+"""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from services.router.view import FORMAT, TABLES
+
+META, POSITIONS = b"meta", b"positions"
+FRESH: Final = b"fresh"  # in META: ms since 1970, 8 octets
+ALL_TABLES: Final = (*TABLES, META, POSITIONS)
+
+_MAX_AGE_MS: Final = 6 * 24 * 3600 * 1000
+_FIRST_MAP: Final = 256 * 1024 * 1024  # doubled when full; address space, not memory or disk
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Unusable(Exception):
+    """There is no file of ours, or it must not be used; the message says why."""
+
+
+def current(folder: Path) -> Path:
+    """The file that counts. Raises Unusable if there is none."""
+    try:
+        name = (folder / "current").read_text().strip()
+    except OSError:
+        raise Unusable("no view yet") from None
+    path = folder / name
+    if "/" in name or not path.is_file():
+        raise Unusable("the view's file is missing")
+    return path
+
+
+def open_for_writing(folder: Path, now_ms: int) -> tuple[lmdb.Environment, str]:
+    """The environment of the current file, or of a new one; and why it is new, or empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        path = current(folder)
+        _check_state(path)
+        env = _opened(path)
+        try:
+            _check_age(env, now_ms)
+        except (lmdb.Error, Unusable):
+            env.close()
+            raise
+        why = ""
+    except (lmdb.Error, Unusable) as error:
+        path, why = folder / f"view-{secrets.token_hex(4)}.lmdb", _reason(error)
+        env = _opened(path)
+        with env.begin(write=True) as txn:
+            txn.put(FRESH + b"-since", now_ms.to_bytes(8), db=env.open_db(META, txn=txn))
+        env.sync(True)
+    mark(path, "open")
+    _replace(folder / "current", path.name)
+    for other in folder.glob("view-*"):
+        if not other.name.startswith(path.name):
+            other.unlink(missing_ok=True)
+    return env, why
+
+
+def mark(path: Path, state: str) -> None:
+    """Says of a file, durably, that it is `open` for writing or was `closed` after a sync."""
+    text = json.dumps({"format": FORMAT, "state": state, "boot": _boot_id()})
+    _replace(path.with_name(path.name + ".state"), text)
+
+
+def _check_state(path: Path) -> None:
+    try:
+        state: dict[str, Any] = json.loads(path.with_name(path.name + ".state").read_text())
+    except (OSError, ValueError):
+        raise Unusable("the view's state is unreadable") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise Unusable("the view has another format")
+    if state.get("state") != "closed" and state.get("boot") != _boot_id():
+        raise Unusable("the machine went down while the view was open")
+
+
+def _check_age(env: lmdb.Environment, now_ms: int) -> None:
+    with env.begin() as txn:
+        meta = env.open_db(META, txn=txn, create=False)
+        since = txn.get(FRESH + b"-since", db=meta) or b""
+        fresh = txn.get(FRESH, db=meta) or b""
+    last = max(int.from_bytes(since), int.from_bytes(fresh))
+    if last < now_ms - _MAX_AGE_MS:
+        raise Unusable("the view is older than tombstones are kept")
+
+
+def _opened(path: Path) -> lmdb.Environment:
+    size = max(_FIRST_MAP, 2 * path.stat().st_size if path.exists() else 0)
+    env = lmdb.open(
+        str(path), subdir=False, map_size=size, max_dbs=len(ALL_TABLES), sync=False, metasync=False
+    )
+    for table in ALL_TABLES:
+        env.open_db(table)
+    return env
+
+
+def open_for_reading(path: Path) -> lmdb.Environment:
+    """The environment for a process that only reads."""
+    return lmdb.open(
+        str(path), subdir=False, readonly=True, max_dbs=len(ALL_TABLES), readahead=False
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(path.name + ".new")
+    with open(new, "w") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(new, path)
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Unusable) else type(error).__name__
