@@ -219,7 +219,7 @@ class Switch(Client):
         """Reports a whole answered call that began now and was ended by the caller."""
         begun = datetime.now(UTC)
         callee = call_pb2.CALL_LEG_CALLEE
-        steps: tuple[tuple["call_pb2.CallEventKind.ValueType", float, dict[str, Any]], ...] = (
+        steps: tuple[tuple[call_pb2.CallEventKind.ValueType, float, dict[str, Any]], ...] = (
             (call_pb2.CALL_EVENT_KIND_RINGING, 1.0, {}),
             (call_pb2.CALL_EVENT_KIND_ANSWERED, 3.0, {}),
             (
