@@ -58,6 +58,30 @@ class Name(Enum):
     )
     # 1 while the process can do its job and is not draining; alert when 0 for a minute.
     READY = Spec("ready", "gauge", "1 while the process is ready to serve.")
+    # audit: events that became leaves, and those that were leaves already (Kafka repeats them).
+    LEAVES = Spec("leaves_total", "counter", "Leaves appended to the log.")
+    REPEATS = Spec("repeats_total", "counter", "Events read that were leaves already.")
+    # audit: size of the published tree; it never falls.
+    LOG_LEAVES = Spec("log_leaves", "gauge", "Leaves of the published checkpoint.")
+    # audit: events per append; near 1 under load means that fsyncs are not shared.
+    BATCH_EVENTS = Spec(
+        "batch_events", "histogram", "Events per append to the log.",
+        buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000),
+    )  # fmt: skip
+    # audit: from Kafka's time stamp of a batch's oldest event to the checkpoint that covers it.
+    PUBLISHED_SECONDS = Spec(
+        "published_seconds", "histogram", "Age of the oldest event of a batch once published."
+    )
+    # audit: no unsequenced event is older; grows while Kafka or the sequencer is stuck.
+    UNSEQUENCED_AGE = Spec(
+        "unsequenced_age_seconds", "gauge", "Seconds since all topics were last read to their ends."
+    )
+    # audit: leaves that are published and cannot be found yet.
+    INDEX_LAG = Spec("index_lag_leaves", "gauge", "Published leaves that are not indexed yet.")
+    # audit: sealed parts that should open and do not: altered, or sealed as something else.
+    INDEX_UNREADABLE = Spec(
+        "index_unreadable_total", "counter", "Events indexed without an order, their seal broken."
+    )
 
 
 class Metrics:

@@ -1,0 +1,147 @@
+"""Makes the leaf of each record: the bytes of an `Entry`, with key and value octet for octet.
+
+A record that is no event of its topic is parked, and its hash and position become the leaf in its
+place. Refuses to change or leave out anything. Invariant: every record of a topic gives exactly one
+entry; repeats of an event differ in their position, never in their id, and the log keeps the first.
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Final, Protocol
+
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from axbridge.allocator.v1 import events_pb2 as allocator_events
+from axbridge.audit.v1 import entry_pb2
+from axbridge.binding.v1 import events_pb2 as binding_events
+from axbridge.router.v1 import events_pb2 as router_events
+from services.audit.logfolder import Event
+from services.audit.tiles import MAX_ENTRY
+from services.runtime.envelope import Envelope
+from services.runtime.errors import Malformed
+from services.runtime.record import Record
+from services.runtime.topics import Topic
+
+PARKED_TYPE: Final = entry_pb2.ParkedEvent.DESCRIPTOR.full_name
+# Ids of parked records; no event may call itself so, or it could take a parked one's place.
+PARKED_PREFIX: Final = "parked/"
+LONGEST_ID: Final = 200
+_FILES: Final[tuple[FileDescriptor, ...]] = (
+    allocator_events.DESCRIPTOR,
+    binding_events.DESCRIPTOR,
+    router_events.DESCRIPTOR,
+    entry_pb2.DESCRIPTOR,
+)
+_CLASSES: Final[Mapping[str, type[Message]]] = {
+    message.full_name: GetMessageClass(message)
+    for file in _FILES
+    for message in file.message_types_by_name.values()
+}
+
+
+class Parking(Protocol):
+    """Where records go that are no events; see `services.runtime.parking`."""
+
+    def park(self, record: Record, reason: Malformed) -> None:
+        """Copies the record to the parked topic. Raises ParkedTooMany beyond the bound."""
+
+
+class EntryMaker:
+    """Decoder of the consumer loop: never raises Malformed, since what is malformed is a leaf too.
+
+    A crash after the parking and before the leaf parks the record twice, and makes one leaf.
+    """
+
+    def __init__(self, topics: Iterable[Topic], parking: Parking) -> None:
+        """Raises KeyError if a topic holds a message type unknown here."""
+        self._types = {topic.name: types_of(topic) for topic in topics}
+        self._parking = parking
+
+    def __call__(self, record: Record) -> Event:
+        try:
+            return event_of(record, self._types[record.topic])
+        except Malformed as malformed:
+            self._parking.park(record, malformed)
+            return parked_event(record, malformed.reason)
+
+
+def event_of(record: Record, types: Mapping[str, type[Message]]) -> Event:
+    """The event in a record, ready to be a leaf.
+
+    Raises:
+        Malformed: the record is no event of one of these types.
+    """
+    try:
+        envelope = record.envelope
+    except OverflowError as error:  # a date beyond what the platform's time can hold
+        raise Malformed("ENVELOPE_MALFORMED") from error
+    _check_value(record, envelope, types)
+    entry = entry_pb2.Entry(
+        event_id=envelope.event_id,
+        type=envelope.type,
+        source=envelope.source,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+    )
+    _set_time(entry, envelope.time_ms)
+    stored = entry.SerializeToString(deterministic=True)
+    if len(stored) > MAX_ENTRY:
+        raise Malformed("ENTRY_TOO_LONG")
+    return Event(envelope.event_id.encode(), stored)
+
+
+def parked_event(record: Record, reason: str) -> Event:
+    """The entry that stands for a record that is none. Its key may be anything: left out."""
+    event_id = f"{PARKED_PREFIX}{record.topic}/{record.partition}/{record.offset}"
+    parked = entry_pb2.ParkedEvent(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        sha256=sha256(record.value or b"").digest(),
+        reason=reason,
+    )
+    entry = entry_pb2.Entry(
+        event_id=event_id,
+        type=PARKED_TYPE,
+        source="audit",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        value=parked.SerializeToString(deterministic=True),
+    )
+    _set_time(entry, max(record.timestamp_ms, 0))
+    return Event(event_id.encode(), entry.SerializeToString(deterministic=True))
+
+
+def event_id_of(entry: bytes) -> bytes:
+    """The event id in a stored entry."""
+    return entry_pb2.Entry.FromString(entry).event_id.encode()
+
+
+def types_of(topic: Topic) -> Mapping[str, type[Message]]:
+    """The message classes of a topic's values by full name."""
+    return {name: _CLASSES[name] for name in topic.messages}
+
+
+def _check_value(record: Record, envelope: Envelope, types: Mapping[str, type[Message]]) -> None:
+    if not 0 < len(envelope.event_id) <= LONGEST_ID or envelope.event_id.startswith(PARKED_PREFIX):
+        raise Malformed("EVENT_ID_INVALID")
+    message = types.get(envelope.type)
+    if message is None:
+        raise Malformed("TYPE_UNKNOWN")
+    if record.value is None:
+        raise Malformed("VALUE_MISSING")
+    try:
+        message.FromString(record.value)
+    except DecodeError as error:
+        raise Malformed("VALUE_UNDECODABLE") from error
+
+
+def _set_time(entry: entry_pb2.Entry, time_ms: int) -> None:
+    entry.time.seconds, millis = divmod(time_ms, 1000)
+    entry.time.nanos = millis * 1_000_000

@@ -1,0 +1,120 @@
+"""Follows every event topic and makes each event a leaf: `python -m services.audit.sequencer`.
+
+A process of its own, one per log; a second one started by mistake waits for the first to end.
+Positions live in the log, so it joins no consumer group. Anything unexpected ends the process, and
+the next one settles what was left half-way. Invariant: only an open log, held by its locks, is
+appended to, and it is closed after the last append.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from services.audit.entry import EntryMaker, event_id_of
+from services.audit.logfolder import Event, LogFolder
+from services.audit.ports import LogLocked
+from services.audit.sequencing import Sequencing
+from services.audit.settings import SequencerSettings
+from services.runtime.consumer import Follower
+from services.runtime.metrics import Metrics, Name
+from services.runtime.parking import Parker
+from services.runtime.settings import load
+from services.runtime.telemetry import HealthEndpoint, configure_logging, logger
+from services.runtime.topics import EVENT_TOPICS, Topic
+
+LOCK_RETRY_SECONDS: Final = 0.5
+_LOG: Final = logger(__name__)
+
+
+def sequence(
+    settings: SequencerSettings, stop: threading.Event, topics: Sequence[Topic] = EVENT_TOPICS
+) -> None:
+    """Sequences the topics until `stop` is set; what was read by then is published.
+
+    Raises:
+        Exception: whatever ended it; see `LogFolder.open`, `Log.append`, `Follower.run`.
+    """
+    metrics = Metrics("audit")
+    ready = metrics.gauge(Name.READY)
+    working = threading.Event()
+    health = HealthEndpoint(settings.health_listen, metrics.registry, ready=working.is_set)
+    health.start()
+    try:
+        folder = open_log(settings.log_dir, settings.origin, stop)
+        if folder is None:
+            return
+        try:
+            working.set()
+            ready.set(1)
+            _LOG.info("sequencing", leaves=folder.log.checkpoint.size, health_port=health.port)
+            _follow(settings, folder, metrics, stop, topics)
+        finally:
+            working.clear()
+            ready.set(0)
+            folder.close()
+            _LOG.info("stopped", leaves=folder.log.checkpoint.size)
+    finally:
+        health.stop()
+
+
+def open_log(root: Path, origin: str, stop: threading.Event) -> LogFolder | None:
+    """The log, once no other sequencer holds it; None if `stop` came first."""
+    waiting = False
+    while not stop.is_set():
+        try:
+            return LogFolder.open(root, origin, event_id_of)
+        except LogLocked:
+            if not waiting:
+                _LOG.warning("another sequencer holds the log; waiting for its end")
+            waiting = True
+            stop.wait(LOCK_RETRY_SECONDS)
+    return None
+
+
+def _follow(
+    settings: SequencerSettings,
+    folder: LogFolder,
+    metrics: Metrics,
+    stop: threading.Event,
+    topics: Sequence[Topic],
+) -> None:
+    parker = Parker(settings.kafka_bootstrap)
+    sequencing = Sequencing(folder, metrics, failed=stop.set)
+    follower: Follower[Event] = Follower(
+        settings.kafka_bootstrap,
+        [topic.name for topic in topics],
+        EntryMaker(topics, parker),
+        sequencing,
+        parker,
+        group=None,
+    )
+    age = metrics.gauge(Name.UNSEQUENCED_AGE)
+    started = time.time()
+    # Since when the log is not known to hold everything: what has not been read may be this old.
+    age.set_function(lambda: time.time() - (follower.fresh_at or started))
+    try:
+        follower.run(stop)
+    finally:
+        sequencing.close()
+
+
+def main() -> None:
+    """Until SIGTERM or SIGINT; exits with 1 after an error, which is logged."""
+    settings = load(SequencerSettings)
+    configure_logging("audit", settings.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        sequence(settings, stop)
+    except Exception:
+        _LOG.critical("sequencer failed", exc_info=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Settings of audit's processes, each from `AUDIT_…` in the environment.
+
+Invariant: `log_dir` is the same for both; the service reads `log_dir`/log only, and nobody but the
+sequencer enters `log_dir`/private.
+"""
+
+from pathlib import Path
+
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import Address, ServiceSettings
+
+_PREFIX = SettingsConfigDict(env_prefix="AUDIT_")
+
+
+class AuditSettings(ServiceSettings):
+    """Of the gRPC service and its indexer."""
+
+    model_config = _PREFIX
+
+    listen: Address = "127.0.0.1:50054"
+    kafka_bootstrap: str = ""  # not needed: the service reads the log, never Kafka
+    log_dir: Path
+    index_path: Path  # an SQLite file; it may be deleted while the service is down
+    keyring_dir: Path  # opens the sealed part of an event for its order id, and tags it
+
+
+class SequencerSettings(ServiceSettings):
+    """Of the sequencer."""
+
+    model_config = _PREFIX
+
+    log_dir: Path
+    # Name of the log and of its key, a schema-less URL. Fixed for the life of the log.
+    origin: str = "axbridge.invalid/log/local"
