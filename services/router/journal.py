@@ -79,7 +79,8 @@ class Journal:
             self._used += len(data)
             self._dirty = True
             if self._size >= self._limits.segment_bytes:
-                self._roll()
+                with contextlib.suppress(OSError):  # no room for a new one: this one goes on
+                    self._roll()
         return sequence
 
     def _write(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The form of a journal's segment files: names, frames, and reading them back. Pure but for listing.
+"""The form of a journal's segment files: names, frames, reading them back. Pure but for listing.
 
 A frame is a mark, the length and CRC-32 of a body, and the body. Refuses to believe a frame whose
 checksum does not fit: a torn tail is the write that a dying worker did not finish and never

@@ -82,20 +82,27 @@ class Shipper:
             return False
         segments = list_segments(self._folder)
         newest = {segment.journal: segment.number for segment in segments}
-        moved, done = dict(self._positions), list[Segment]()
+        moved: dict[str, int] = {}
+        done: list[Segment] = []
         batch: list[tuple[str, Item]] = []
-        damaged = 0
+        damaged, unfinished = 0, ""
         for segment in segments:
+            at = moved[segment.path.name] = self._positions.get(segment.path.name, 0)
+            if segment.journal == unfinished:  # a journal's events keep their order
+                continue
             # Asked before reading: what is closed now cannot grow between reading and deleting.
             closed = segment.number < newest[segment.journal] or not self._alive(segment.journal)
-            at = moved.get(segment.path.name, 0)
             data = _stretch(segment.path, at)
             got = read(data, at, closed=closed)
             batch += [(segment.journal, item) for item in got.items]
-            moved[segment.path.name], damaged = got.next, damaged + got.damaged
-            if closed and len(data) < _STRETCH:
-                torn = at + len(data) - got.next
-                damaged += torn
+            damaged += got.damaged
+            if not closed or len(data) == _STRETCH:
+                # No frame is as long as half a stretch, so one without any holds none.
+                lost = LONGEST_BODY if closed and got.next == at else 0
+                moved[segment.path.name], damaged = got.next + lost, damaged + lost
+                unfinished = segment.journal
+            else:
+                damaged += at + len(data) - got.next
                 done.append(segment)
         if batch and not self._produce(batch):
             return False
@@ -103,10 +110,9 @@ class Shipper:
         self._note_damage(damaged)
         for segment in done:
             segment.path.unlink(missing_ok=True)
-            moved.pop(segment.path.name, None)
+            del moved[segment.path.name]
         self._drop_locks(segments)
-        changed = moved != self._positions
-        if changed:
+        if moved != self._positions:
             self._positions = moved
             self._store()
         return bool(batch or done)

@@ -25,6 +25,11 @@ _FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,99}", re.ASCII)
 _MAX_CHILDREN: Final = 1024  # of one metric: 64 partitions x 16 topics
 
 CODES: Final = frozenset(code.name for code in grpc.StatusCode)
+# axbridge.router.v1.RefusalReason without its prefix, and CONNECTED.
+ROUTE_REASONS: Final = frozenset({
+    "CONNECTED", "DIALLED_INVALID", "BLOCK_FOREIGN", "CALLER_WITHHELD", "CALLER_INVALID",
+    "NOT_BOUND", "EXPIRED", "RELEASED", "DIRECTION", "VIEW_STALE", "KEY_UNAVAILABLE",
+})  # fmt: skip
 # 50 µs to 10 s in steps of about 2.2: calls that never wait stay below 1 ms, acked writes above.
 RPC_BUCKETS: Final = (
     5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -58,6 +63,32 @@ class Name(Enum):
     )
     # 1 while the process can do its job and is not draining; alert when 0 for a minute.
     READY = Spec("ready", "gauge", "1 while the process is ready to serve.")
+
+    # router: decisions by reason, connected calls among them. A jump of one reason is the first
+    # sign of a wrong view (NOT_BOUND), lost keys (KEY_UNAVAILABLE) or scanning (BLOCK_FOREIGN).
+    ROUTE_DECISIONS = Spec(
+        "decisions_total", "counter", "Decisions about calls.", {"reason": ROUTE_REASONS}
+    )
+    # router: age of the view; refusals begin at the limit (15 minutes), so alert at a minute.
+    VIEW_AGE = Spec("view_age_seconds", "gauge", "Time since the view was known to hold all.")
+    # router: octets of the journal that Kafka does not have yet; calls are refused at the limit.
+    JOURNAL_WAITING = Spec("journal_waiting_bytes", "gauge", "Octets waiting in the journal.")
+    # router: events acknowledged by Kafka; flat while decisions grow: the shipper is stuck.
+    JOURNAL_SHIPPED = Spec("journal_shipped_total", "counter", "Events shipped from the journal.")
+    # router: octets in which no event could be read. Torn tails of killed workers are a few; more
+    # is a failing disk.
+    JOURNAL_DAMAGED = Spec("journal_damaged_bytes_total", "counter", "Octets skipped as damaged.")
+    # router: children that ended without being told to. Each is a crash to be looked at.
+    CHILD_RESTARTS = Spec(
+        "child_restarts_total",
+        "counter",
+        "Children started again.",
+        {"child": frozenset({"writer", "worker"})},
+    )
+    # router.records: records written, late corrections included.
+    CALL_RECORDS = Spec("call_records_total", "counter", "Records of calls written.")
+    # router.records: calls of which only reports came, forgotten without a record.
+    CALL_ORPHANS = Spec("call_orphans_total", "counter", "Calls that no decision ever came for.")
     # audit: events that became leaves, and those that were leaves already (Kafka repeats them).
     LEAVES = Spec("leaves_total", "counter", "Leaves appended to the log.")
     REPEATS = Spec("repeats_total", "counter", "Events read that were leaves already.")
