@@ -64,6 +64,19 @@ class Name(Enum):
     # 1 while the process can do its job and is not draining; alert when 0 for a minute.
     READY = Spec("ready", "gauge", "1 while the process is ready to serve.")
 
+    # allocator: numbers asked for. Exhausted ones mean that a pool needs blocks, now.
+    LEASES = Spec(
+        "leases_total",
+        "counter",
+        "Numbers asked for, by outcome.",
+        {"outcome": frozenset({"leased", "exhausted"})},
+    )
+    # allocator: leases that nobody confirmed or returned. A steady rate means that binding loses
+    # answers, or dies between lease and binding.
+    LEASES_RAN_OUT = Spec("leases_ran_out_total", "counter", "Leases that ran out and cool.")
+    # allocator: records of binding.routes.v1 folded; a flat line under load means it is stuck.
+    ROUTES_FOLDED = Spec("routes_folded_total", "counter", "Route records folded.")
+
     # router: decisions by reason, connected calls among them. A jump of one reason is the first
     # sign of a wrong view (NOT_BOUND), lost keys (KEY_UNAVAILABLE) or scanning (BLOCK_FOREIGN).
     ROUTE_DECISIONS = Spec(
