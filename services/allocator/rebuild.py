@@ -1,0 +1,167 @@
+"""Restores and repairs the cell from Kafka: implements runtime.rebuild.Rebuild.
+
+What a flushed store loses and how it comes back: pools, blocks with their cursors and locks stand
+in `allocator.state.v1`; what is bound or cools is folded anew from `binding.routes.v1`, from its
+beginning to the end it has now; both before anyone may lease again. Open leases are gone. Numbers
+below a cursor that are then neither bound, cooling nor locked may be in a binding's hands under a
+forgotten lease: in an exclusive pool they cool. Numbers leased above the cursor that Kafka knows
+(their lease was not acknowledged yet) may be leased a second time; binding refuses one of the two.
+
+Invariant: nothing is written before everything of `allocator.state.v1` was read, since a block may
+stand before its pool on another partition.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from axbridge.allocator.v1 import events_pb2
+from axbridge.runtime.v1 import outbox_pb2
+from google.protobuf.message import DecodeError
+
+from services.allocator import translate
+from services.allocator.domain import PoolId
+from services.allocator.fold import CellRouteFold
+from services.allocator.pool import Permutation
+from services.allocator.store import KEY_LABEL
+from services.runtime.cell import Argument, Cell, unavailable
+from services.runtime.clock import Clock
+from services.runtime.consumer import Position
+from services.runtime.envelope import header_int
+from services.runtime.errors import Malformed
+from services.runtime.keyring import KeyRing
+from services.runtime.rebuild import read_to_end
+from services.runtime.record import Record
+from services.runtime.topics import ALLOCATOR_STATE, BINDING_ROUTES, partition_of
+
+_WALKED_AT_ONCE: Final = 500
+_FOLDED_AT_ONCE: Final = 500
+_KINDS: Final = ("pool", "block", "lock")  # in the order in which they need each other
+
+
+class AllocatorRebuild:
+    """See Rebuild."""
+
+    topics: Sequence[str] = (ALLOCATOR_STATE.name,)
+
+    def __init__(
+        self, cell: Cell, keys: KeyRing, bootstrap: str, partitions: int, clock: Clock
+    ) -> None:
+        self._cell = cell
+        self._keys = keys
+        self._bootstrap = bootstrap
+        self._partitions = partitions
+        self._clock = clock
+        self._read: dict[str, dict[str, Record]] = {}
+
+    def cell_record(self, epoch: int) -> outbox_pb2.OutboxRecord:
+        """See Rebuild."""
+        key = f"cell/{self._cell.name}"
+        state = events_pb2.StateRecord(version=epoch, cell=events_pb2.CellRecord(epoch=epoch))
+        return outbox_pb2.OutboxRecord(
+            topic=ALLOCATOR_STATE.name,
+            partition=partition_of(key, self._partitions),
+            key=key.encode(),
+            value=state.SerializeToString(),
+            type=state.DESCRIPTOR.full_name,
+            time_ms=self._clock.epoch_ms(),
+            version=epoch,
+        )
+
+    async def restore(self, records: Sequence[Record], store_epoch: bytes) -> None:
+        """See Rebuild. Keeps the newest record of each key until `finish`."""
+        for record in records:
+            if not self._ours(record):
+                continue
+            kind, _, rest = record.key.decode().partition("/")
+            kept = self._read.setdefault(kind, {})
+            if rest not in kept or _version(kept[rest]) <= _version(record):
+                kept[rest] = record
+
+    async def finish(self, store_epoch: bytes) -> None:
+        """See Rebuild."""
+        read, self._read = self._read, {}
+        for kind in _KINDS:
+            for rest, record in read.get(kind, {}).items():
+                await self._restore(kind, rest, record, store_epoch)
+        await self._refold(store_epoch)
+        for record in read.get("block", {}).values():
+            if record.value is not None:
+                await self._rest_walked(
+                    events_pb2.StateRecord.FromString(record.value), store_epoch
+                )
+
+    async def repair(self, record: Record) -> None:
+        """See Rebuild."""
+        kind, _, rest = record.key.decode().partition("/")
+        if kind in _KINDS and self._ours(record):
+            args = (kind, rest, _version(record), partition_of(f"{kind}/{rest}", self._partitions))
+            await self._cell.call("repair", args=args)
+
+    def _ours(self, record: Record) -> bool:
+        """Cells share the topic; each restores its own records."""
+        return record.envelope.source == f"/axbridge/{self._cell.service}/{self._cell.name}"
+
+    async def _restore(self, kind: str, rest: str, record: Record, epoch: bytes) -> None:
+        state = events_pb2.StateRecord()
+        try:
+            state.ParseFromString(record.value or b"")
+        except DecodeError:
+            raise Malformed("STATE_MALFORMED", topic=record.topic) from None  # ends the heal
+        version = _version(record)
+        if kind == "lock":
+            lock = state.lock.SerializeToString() if record.value else b""
+            await self._call(epoch, "restore_lock", rest, version, lock)
+        elif record.value is None:  # a repair has overruled it
+            return
+        elif kind == "pool":
+            data = state.pool.SerializeToString()
+            pool = translate.pool_stored(data)
+            settings = (pool.policy.value, pool.cooling_ms, data)
+            await self._call(epoch, "restore_pool", rest, version, *settings)
+        else:
+            data = state.block.block.SerializeToString()
+            path = translate.block_stored(data).pool.path
+            walked = (state.block.cursor, state.block.lease_epoch)
+            await self._call(epoch, "restore_block", rest, version, path, *walked, data)
+
+    async def _refold(self, epoch: bytes) -> None:
+        """Folds the routes from their beginning. Malformed ones were parked when first seen."""
+        fold = CellRouteFold(self._cell, epoch)
+        await fold.forget_positions()
+        at: dict[Position, int] = {}
+
+        async def take(records: Sequence[Record]) -> None:
+            for first in range(0, len(records), _FOLDED_AT_ONCE):
+                items, moved = [], dict[Position, tuple[int, int]]()
+                for record in records[first : first + _FOLDED_AT_ONCE]:
+                    position = (record.topic, record.partition)
+                    moved[position] = (at.get(position, 0), record.offset + 1)
+                    try:
+                        items.append((position, record.offset, translate.route_change(record)))
+                    except Malformed:
+                        continue
+                if not await fold.follow(items, moved):
+                    raise unavailable("STORE_HEALING")  # another healer took over
+                at.update({position: end for position, (_, end) in moved.items()})
+
+        ends = await read_to_end(self._bootstrap, BINDING_ROUTES.name, take)
+        await fold.follow([], {p: (at.get(p, 0), end) for p, end in ends.items()})
+
+    async def _rest_walked(self, state: events_pb2.StateRecord, epoch: bytes) -> None:
+        block = translate.block_stored(state.block.block.SerializeToString())
+        numbers = self._permutation(block.pool, block.block).numbers(0, state.block.cursor)
+        for first in range(0, len(numbers), _WALKED_AT_ONCE):
+            some = numbers[first : first + _WALKED_AT_ONCE]
+            await self._call(epoch, "restore_walked", block.pool.path, *some)
+
+    def _permutation(self, pool: PoolId, block: str) -> Permutation:
+        return Permutation(self._keys.derive(f"serials/{pool.tenant}", KEY_LABEL), block)
+
+    async def _call(self, epoch: bytes, function: str, *args: Argument) -> None:
+        reply = await self._cell.call_as(epoch, function, args=args)
+        if reply[0] == b"STORE_HEALING":  # another healer took over
+            raise unavailable("STORE_HEALING")
+
+
+def _version(record: Record) -> int:
+    return header_int(record.headers, "ce_axversion")

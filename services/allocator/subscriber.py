@@ -1,0 +1,102 @@
+"""The Kafka edge: `binding.routes.v1` into the fold, on a thread of its own.
+
+Refuses to skip: a record is folded, parked, or the process ends. Idempotence key: the binding's
+version, and the offset, which moves in the same step. Invariant: if the store was rebuilt behind
+this reader's back, it begins again at the positions that the store has.
+"""
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from services.allocator import translate
+from services.allocator.domain import RouteChange
+from services.allocator.ports import Position, RouteFold
+from services.runtime.consumer import Follower
+from services.runtime.errors import Retry, Unavailable
+from services.runtime.metrics import Metrics, Name
+from services.runtime.parking import Parker
+from services.runtime.record import Record
+from services.runtime.tasks import ended
+from services.runtime.topics import BINDING_ROUTES
+
+_BATCH: Final = 200  # about 2 ms in which the store serves nobody else
+
+
+class StoreRewound(Exception):
+    """The store stands before what this reader has given it: begin again."""
+
+
+class RouteSink:
+    """A consumer.Sink before a RouteFold that lives on another thread's loop."""
+
+    def __init__(self, fold: RouteFold, loop: asyncio.AbstractEventLoop, metrics: Metrics) -> None:
+        self._fold = fold
+        self._loop = loop
+        self._folded = metrics.counter(Name.ROUTES_FOLDED)
+        self._at: dict[Position, int] = {}
+
+    def positions(self) -> Mapping[Position, int]:
+        """See Sink."""
+        self._at = dict(asyncio.run_coroutine_threadsafe(self._stored(), self._loop).result())
+        return self._at
+
+    async def _stored(self) -> Mapping[Position, int]:
+        return await self._fold.positions()
+
+    def apply(
+        self, items: Sequence[tuple[Record, RouteChange]], positions: Mapping[Position, int]
+    ) -> None:
+        """See Sink. Raises StoreRewound."""
+        moved = {p: (self._at.get(p, 0), end) for p, end in positions.items()}
+        changes = [((r.topic, r.partition), r.offset, change) for r, change in items]
+        asyncio.run_coroutine_threadsafe(self._follow(changes, moved), self._loop).result()
+        self._at.update(positions)
+        self._folded.inc(len(items))
+
+    async def _follow(self, changes: Any, moved: Any) -> None:
+        try:
+            if not await self._fold.follow(changes, moved):
+                raise StoreRewound
+        except Unavailable as why:
+            raise Retry(why.reason) from None
+
+
+class RouteSubscriber:
+    """Follows the routes as a member of the group until cancelled."""
+
+    def __init__(self, bootstrap: str, cell: str, fold: RouteFold, metrics: Metrics) -> None:
+        self._bootstrap = bootstrap
+        # Every cell reads all routes and keeps those of its own blocks, so it is a group each.
+        self._group = f"allocator.{BINDING_ROUTES.name}" + ("" if cell == "c0" else f".{cell}")
+        self._fold = fold
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Raises what the consumer loop raises: then the process should end."""
+        while True:
+            try:
+                await self._follow()
+            except StoreRewound:
+                continue
+
+    async def _follow(self) -> None:
+        stop = threading.Event()
+        follower: Follower[RouteChange] = Follower(
+            self._bootstrap,
+            [BINDING_ROUTES.name],
+            translate.route_change,
+            RouteSink(self._fold, asyncio.get_running_loop(), self._metrics),
+            Parker(self._bootstrap),
+            group=self._group,
+            batch=_BATCH,
+        )
+        reading = asyncio.create_task(asyncio.to_thread(follower.run, stop))
+        try:
+            await asyncio.shield(reading)
+        finally:
+            stop.set()
+            # The thread may wait for this loop, so it is awaited and not joined.
+            await asyncio.wait([reading])
+            await ended([reading])

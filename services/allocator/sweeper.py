@@ -1,0 +1,61 @@
+"""The owner's job: leases that ran out go to cooling.
+
+Refuses to act on what may only look like running out: first everything that Kafka has of
+`binding.routes.v1` must be folded, by whichever process. Invariant: the ends are asked for after
+the leases were found due, and the positions after the ends.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from services.allocator.handlers import expire_leases
+from services.allocator.ports import LeaseExpiry, RouteFold
+from services.runtime.errors import Unavailable
+from services.runtime.metrics import Metrics, Name
+from services.runtime.topics import BINDING_ROUTES
+
+_EVERY_SECONDS: Final = 1.0
+
+
+class LeaseSweeper:
+    """Expires leases until cancelled; see `run`."""
+
+    def __init__(
+        self,
+        store: LeaseExpiry,
+        fold: RouteFold,
+        bootstrap: str,
+        partitions: int,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._fold = fold
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._partitions = partitions
+        self._ran_out = metrics.counter(Name.LEASES_RAN_OUT)
+
+    async def run(self) -> None:
+        """Never ends by itself: while store or Kafka are away, leases just rest unexpired."""
+        while True:
+            await asyncio.sleep(_EVERY_SECONDS)
+            try:
+                self._ran_out.inc(await expire_leases(self._store, self._caught_up))
+            except (Unavailable, KafkaException):
+                continue
+
+    async def _caught_up(self) -> bool:
+        ends = await asyncio.to_thread(self._ends)
+        positions = await self._fold.positions()
+        return all(
+            positions.get((BINDING_ROUTES.name, partition), 0) >= end
+            for partition, end in ends.items()
+        )
+
+    def _ends(self) -> dict[int, int]:
+        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(BINDING_ROUTES.name, p): latest for p in range(self._partitions)}
+        found = self._admin.list_offsets(wanted, request_timeout=5.0)
+        return {place.partition: future.result().offset for place, future in found.items()}
