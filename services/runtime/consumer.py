@@ -93,9 +93,14 @@ class Follower(Generic[T]):
         """
         try:
             if self._group:
-                self._consumer.subscribe(self._topics, on_assign=self._on_assign)
+                self._consumer.subscribe(
+                    self._topics,
+                    on_assign=self._on_assign,
+                    on_revoke=self._on_revoke,
+                    on_lost=self._on_revoke,
+                )
             else:
-                self._on_assign(self._consumer, self._all_partitions(stop))
+                self._consumer.assign(self._placed(self._all_partitions(stop)))
             while not stop.is_set():
                 self._step(self._poll(), stop)
         finally:
@@ -107,14 +112,22 @@ class Follower(Generic[T]):
         return self._fresh_at
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        stored = self._sink.positions()
-        self._next = {
-            (p.topic, p.partition): stored.get((p.topic, p.partition), 0) for p in partitions
-        }
+        consumer.incremental_assign(self._placed(partitions))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Between two polls nothing is half applied, so there is nothing to finish here.
+        for partition in partitions:
+            self._next.pop((partition.topic, partition.partition), None)
         self._probe = None
-        consumer.assign(
-            [TopicPartition(*position, offset) for position, offset in self._next.items()]
-        )
+        consumer.incremental_unassign(partitions)
+
+    def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """The partitions at the offsets that the sink's effects reach to."""
+        stored = self._sink.positions()
+        places = {(p.topic, p.partition): stored.get((p.topic, p.partition), 0) for p in partitions}
+        self._next.update(places)
+        self._probe = None
+        return [TopicPartition(*position, offset) for position, offset in places.items()]
 
     def _all_partitions(self, stop: threading.Event) -> list[TopicPartition]:
         while not stop.is_set():
@@ -144,7 +157,7 @@ class Follower(Generic[T]):
             if record is None:
                 continue
             position = (record.topic, record.partition)
-            if record.offset < self._next.get(position, 0):
+            if position not in self._next or record.offset < self._next[position]:
                 continue
             try:
                 items.append((record, self._decode(record)))

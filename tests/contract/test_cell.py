@@ -10,6 +10,7 @@ import pytest
 from deploy.local.compaction import contents
 from deploy.local.valkey import Valkey
 from services.runtime.cell import Cell
+from services.runtime.envelope import Headers
 from services.runtime.errors import Unavailable
 from services.runtime.owner import Owner
 from services.runtime.publisher import Outgoing, Publisher, Publishing
@@ -159,7 +160,7 @@ async def test_a_stale_record_of_a_frozen_relay_is_overruled(
         await other.cell.published(await other.put("a", "two", 3))
         assert latest(kafka_bootstrap, toy.topic)["a"] == b"two"
         stale = next(r for r in contents(kafka_bootstrap, toy.topic) if r.value == b"one")
-        old = [(k, b"1" if k == "ce_axepoch" else v) for k, v in stale.headers]
+        old: Headers = [(k, b"1" if k == "ce_axepoch" else v) for k, v in stale.headers]
         await late.publish([Outgoing(toy.topic, 0, b"a", b"one", old)])
         await until(lambda: latest(kafka_bootstrap, toy.topic)["a"] == b"two")
         late.close()
@@ -175,10 +176,8 @@ async def test_a_record_newer_than_a_lost_store_is_overruled(
         publisher = Publisher(kafka_bootstrap)
         seen = next(r for r in contents(kafka_bootstrap, toy.topic) if r.key == b"a")
         replaced = {"ce_axepoch": b"0", "ce_axversion": b"2"}
-        headers = [(k, replaced.get(k, v)) for k, v in seen.headers]
-        await publisher.publish(
-            [Outgoing(toy.topic, 0, b"a", b"never acknowledged", list(headers))]
-        )
+        headers: Headers = [(k, replaced.get(k, v)) for k, v in seen.headers]
+        await publisher.publish([Outgoing(toy.topic, 0, b"a", b"never acknowledged", headers)])
         await until(lambda: latest(kafka_bootstrap, toy.topic)["a"] == b"one")
         assert await toy.get("a") == ("one", 3)
         publisher.close()
