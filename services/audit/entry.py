@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final, Protocol
 
-from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
-
 from axbridge.allocator.v1 import events_pb2 as allocator_events
 from axbridge.audit.v1 import entry_pb2
 from axbridge.binding.v1 import events_pb2 as binding_events
 from axbridge.router.v1 import events_pb2 as router_events
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
 from services.audit.logfolder import Event
 from services.audit.tiles import MAX_ENTRY
 from services.runtime.envelope import Envelope
@@ -77,7 +77,7 @@ def event_of(record: Record, types: Mapping[str, type[Message]]) -> Event:
         envelope = record.envelope
     except OverflowError as error:  # a date beyond what the platform's time can hold
         raise Malformed("ENVELOPE_MALFORMED") from error
-    _check_value(record, envelope, types)
+    value = _checked_value(record, envelope, types)
     entry = entry_pb2.Entry(
         event_id=envelope.event_id,
         type=envelope.type,
@@ -86,7 +86,7 @@ def event_of(record: Record, types: Mapping[str, type[Message]]) -> Event:
         partition=record.partition,
         offset=record.offset,
         key=record.key,
-        value=record.value,
+        value=value,
     )
     _set_time(entry, envelope.time_ms)
     stored = entry.SerializeToString(deterministic=True)
@@ -128,7 +128,7 @@ def types_of(topic: Topic) -> Mapping[str, type[Message]]:
     return {name: _CLASSES[name] for name in topic.messages}
 
 
-def _check_value(record: Record, envelope: Envelope, types: Mapping[str, type[Message]]) -> None:
+def _checked_value(record: Record, envelope: Envelope, types: Mapping[str, type[Message]]) -> bytes:
     if not 0 < len(envelope.event_id) <= LONGEST_ID or envelope.event_id.startswith(PARKED_PREFIX):
         raise Malformed("EVENT_ID_INVALID")
     message = types.get(envelope.type)
@@ -140,6 +140,7 @@ def _check_value(record: Record, envelope: Envelope, types: Mapping[str, type[Me
         message.FromString(record.value)
     except DecodeError as error:
         raise Malformed("VALUE_UNDECODABLE") from error
+    return record.value
 
 
 def _set_time(entry: entry_pb2.Entry, time_ms: int) -> None:

@@ -1,4 +1,5 @@
-"""What the audit log demands of its storage. The docstrings are the contract.
+"""What the audit log demands of its storage, and its readers of the index. The docstrings are the
+contract.
 
 An implementation may add speed, never weaken a promise: the log's crash safety rests on exactly
 these sentences. Invariant: after `write`, `replace_state` or `replace_checkpoint` returned,
@@ -7,7 +8,13 @@ losing power does not undo it; after one raised, it may have been applied in ful
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from services.audit.domain import Filter, IndexRow
+
+if TYPE_CHECKING:
+    from services.audit.reader import StoredTree  # which reads through the ports
 
 
 class StorageConflict(Exception):
@@ -100,4 +107,66 @@ class EventIds(Protocol):
         An id that is known keeps its first leaf. May be lost at a crash from its end backwards:
         `size` then says how far, and the caller adds the rest again.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A state of the log: the signed checkpoint, the key it opens with, and the tree it signs."""
+
+    note: bytes
+    vkey: str
+    tree: "StoredTree"
+
+
+class PublishedLog(Protocol):
+    """What readers see of the log. Safe from many threads."""
+
+    def published(self) -> Published:
+        """The newest published state.
+
+        Raises:
+            Unavailable: LOG_EMPTY: there is no checkpoint yet.
+        """
+        ...
+
+
+class EventIndex(Protocol):
+    """Finds leaves by what their events say. Derived from the log: it may lag behind, never lie.
+
+    Safe from many threads and processes. What `add` recorded may be lost at a crash from its end
+    backwards, whole calls at a time; `size` then says how far.
+    """
+
+    def claim(self, vkey: str) -> None:
+        """Ties the index to the log of this key; the first claim makes it that log's for ever.
+
+        Raises:
+            StorageConflict: it is another log's. Remove it, and it is made anew.
+        """
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of leaves that are indexed, from the first one on without a gap."""
+        ...
+
+    def add(self, rows: Sequence[IndexRow]) -> None:
+        """Indexes consecutive leaves in one atomic step; those below `size` are passed over.
+
+        Raises:
+            ValueError: leaves between `size` and the first of `rows` are missing.
+        """
+        ...
+
+    def find(self, event_id: str) -> int | None:
+        """The leaf of this event, or None if no indexed leaf has it."""
+        ...
+
+    def has_tenant(self, tenant: str) -> bool:
+        """Whether any indexed leaf is of this tenant."""
+        ...
+
+    def query(self, wanted: Filter, first: int, below: int, limit: int) -> list[int]:
+        """At most `limit` leaves in [first, below) that the filter lets through, ascending."""
         ...

@@ -24,7 +24,7 @@ from services.runtime.record import Record
 LINGER_SECONDS: Final = 0.03
 # An append begins without waiting at this many events: 2 ms of hashing, 16 tiles and bundles.
 FULL: Final = 2000
-# Events that may wait: 5 full appends. Beyond it the loop stops reading, which is the back-pressure.
+# Events that may wait: 5 full appends. Beyond it the loop stops reading: back-pressure.
 MOST_WAITING: Final = 10_000
 
 _Group = tuple[Sequence[tuple[Record, Event]], Mapping[Position, int]]

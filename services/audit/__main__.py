@@ -1,0 +1,68 @@
+"""Serves audit's gRPC interface and feeds its index: `python -m services.audit`.
+
+Wiring only. A threaded server, since every answer is a few short reads of files and SQLite, which
+would hold up an asyncio loop; threads overlap them (both release the interpreter's lock).
+"""
+
+import threading
+from functools import partial
+
+from axbridge.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
+
+from services.audit.extract import Extractor
+from services.audit.handlers import Audit
+from services.audit.index import SqliteIndex
+from services.audit.indexer import Indexer
+from services.audit.served import ServedFolder
+from services.audit.servicer import AuditServicer
+from services.audit.settings import AuditSettings
+from services.runtime.keyring import FileKeyRing
+from services.runtime.metrics import Metrics, Name
+from services.runtime.sealing import PurgeSealer, Tagger
+from services.runtime.server import Options, ThreadedServer
+from services.runtime.settings import load
+from services.runtime.telemetry import HealthEndpoint, configure_logging
+
+
+def main() -> None:
+    settings = load(AuditSettings)
+    configure_logging("audit", settings.log_level)
+    metrics = Metrics("audit")
+    keyring = FileKeyRing(settings.keyring_dir)
+    tagger = Tagger(keyring)
+    log = ServedFolder(settings.log_dir / "log")
+    index = SqliteIndex(settings.index_path)
+    unreadable = metrics.counter(Name.INDEX_UNREADABLE)
+    extract = Extractor(PurgeSealer(keyring), tagger, unreadable.inc)
+    indexer = Indexer(log, index, extract, metrics.gauge(Name.INDEX_LAG))
+
+    server = ThreadedServer(Options.of(settings), metrics)
+    server.add(add_AuditServiceServicer_to_server, AuditServicer(Audit(log, index, tagger.order)))
+    health = HealthEndpoint(settings.health_listen, metrics.registry, ready=server.is_ready)
+    stop = threading.Event()
+    following = threading.Thread(
+        target=partial(_follow, indexer, stop, server), name="indexer", daemon=True
+    )
+    for name, step in (
+        ("stop indexer", stop.set),
+        ("indexer", following.join),
+        ("index", index.close),
+        ("health", health.stop),
+    ):
+        server.on_stop(name, step)
+    health.start()
+    server.start()
+    following.start()
+    server.serve()
+
+
+def _follow(indexer: Indexer, stop: threading.Event, server: ThreadedServer) -> None:
+    """An index that cannot be fed ends the process: it would answer less and less of the truth."""
+    try:
+        indexer.run(stop)
+    except Exception as error:
+        server.request_stop(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What audit answers, in the order of the rpcs. Pure: the log and the index are its arguments.
+
+Refuses to prove anything beyond the published checkpoint. Invariant: one answer is made from one
+published state, so its leaves, proofs and checkpoint fit together.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from services.audit.domain import PAGE_BYTES, Query, after, invalid, page_token
+from services.audit.ports import EventIndex, Published, PublishedLog
+from services.runtime.errors import InvalidArgument, NotFound
+
+# (tenant, order id) -> blind tag of the order.
+TagOrder = Callable[[str, str], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Leaves with their entries as stored, oldest first; the token is empty on the last page."""
+
+    events: Sequence[tuple[int, bytes]]
+    next_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inclusion:
+    """A leaf's audit path in the tree of `size`; `note` is empty unless that is published."""
+
+    leaf: int
+    size: int
+    leaf_hash: bytes
+    hashes: Sequence[bytes]
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """Shows that the tree of `first` leaves is a prefix of the one of `second`."""
+
+    first: int
+    second: int
+    hashes: Sequence[bytes]
+
+
+class Audit:
+    """The use cases. Safe from many threads."""
+
+    def __init__(self, log: PublishedLog, index: EventIndex, tag_order: TagOrder) -> None:
+        self._log = log
+        self._index = index
+        self._tag_order = tag_order
+
+    def query_events(self, query: Query) -> Page:
+        """One page of the events that fit the query.
+
+        A page ends with its last leaf in the token, and leaves only ever get larger indexes, so
+        later pages neither repeat nor leave out a leaf, whatever arrives meanwhile.
+
+        Raises:
+            InvalidArgument: INVALID_PAGE_TOKEN.
+            Unavailable: LOG_EMPTY.
+        """
+        tree = self._log.published().tree
+        order_tag = None
+        if query.order_id:
+            # Asking for the tag makes the tenant's tag key: not for a tenant that never was.
+            if not self._index.has_tenant(query.tenant):
+                return Page([], "")
+            order_tag = self._tag_order(query.tenant, query.order_id)
+        wanted = query.filter(order_tag)
+        first = after(wanted, query.page_token)
+        leaves = self._index.query(wanted, first, tree.size, query.limit + 1)
+        events: list[tuple[int, bytes]] = []
+        size = 0
+        for leaf, entry in tree.pick(leaves[: query.limit]):
+            size += len(entry)
+            if events and size > PAGE_BYTES:
+                break
+            events.append((leaf, entry))
+        more = len(events) < len(leaves)
+        return Page(events, page_token(wanted, events[-1][0]) if more else "")
+
+    def checkpoint(self) -> Published:
+        """The published state. Raises Unavailable: LOG_EMPTY."""
+        return self._log.published()
+
+    def prove_event(self, event_id: str, size: int) -> Inclusion:
+        """Proves that an event is in the tree of `size` leaves (0: the published one).
+
+        Raises:
+            NotFound: EVENT_NOT_FOUND: it is not indexed, perhaps not yet.
+            InvalidArgument: INVALID_FIELD, TREE_SIZE_INVALID.
+            Unavailable: LOG_EMPTY.
+        """
+        if not event_id:
+            raise invalid("leaf")
+        leaf = self._index.find(event_id)
+        published = self._log.published()  # after the index: it covers what was found
+        if leaf is None:
+            raise NotFound("EVENT_NOT_FOUND", "the event is not (yet) a leaf of the log")
+        return _inclusion(published, leaf, size)
+
+    def prove_leaf(self, leaf: int, size: int) -> Inclusion:
+        """Proves a leaf by its index; errors as `prove_event`, without EVENT_NOT_FOUND."""
+        if leaf < 0:
+            raise invalid("leaf_index")
+        return _inclusion(self._log.published(), leaf, size)
+
+    def prove_growth(self, first: int, second: int) -> Consistency:
+        """Proves that the tree of `first` leaves became that of `second` (0: the published one).
+
+        Raises:
+            InvalidArgument: INVALID_FIELD, TREE_SIZE_INVALID.
+            Unavailable: LOG_EMPTY.
+        """
+        if first < 0:
+            raise invalid("first_size")
+        tree = self._log.published().tree
+        second = _size(tree.size, second, "second_size")
+        if first > second:
+            raise _beyond(tree.size)
+        return Consistency(first, second, tree.prover(second).consistency(first))
+
+
+def _inclusion(published: Published, leaf: int, size: int) -> Inclusion:
+    tree = published.tree
+    size = _size(tree.size, size, "tree_size")
+    if leaf >= size:
+        raise _beyond(tree.size)
+    hashes = tree.prover(size).inclusion(leaf)
+    note = published.note if size == tree.size else b""
+    return Inclusion(leaf, size, tree.leaf_hash(leaf), hashes, note)
+
+
+def _size(published: int, asked: int, field: str) -> int:
+    if asked < 0:
+        raise invalid(field)
+    if asked > published:
+        raise _beyond(published)
+    return asked or published
+
+
+def _beyond(published: int) -> InvalidArgument:
+    return InvalidArgument("TREE_SIZE_INVALID", "beyond the tree asked for", size=str(published))

@@ -1,0 +1,245 @@
+"""Keeps the index of the log in one SQLite file (WAL).
+
+Knows no event: rows come from `extract`. Every filter is an index range in leaf order; times nearly
+ascend with the leaves, so a time range is first cut down to a leaf range by `spans`, which has the
+earliest and latest time of each 1,024 leaves. Invariant: rows and `size` are written in one
+transaction; WAL with synchronous=NORMAL may lose the last ones to a power cut, never tear one.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.audit.domain import Filter, IndexRow
+from services.audit.ports import StorageConflict
+
+_VERSION: Final = 1
+_SPAN: Final = 1024
+# A NULL is in no partial index, and costs one octet in the row.
+_SCHEMA: Final = f"""
+CREATE TABLE log (vkey TEXT NOT NULL, size INTEGER NOT NULL);
+INSERT INTO log VALUES ('', 0);
+CREATE TABLE types (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE events (
+    leaf INTEGER PRIMARY KEY, event_id TEXT NOT NULL, type INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL, tenant TEXT, binding TEXT, call TEXT, order_tag BLOB);
+CREATE TABLE numbers (number TEXT, leaf INTEGER, PRIMARY KEY (number, leaf)) WITHOUT ROWID;
+CREATE TABLE spans (span INTEGER PRIMARY KEY, earliest INTEGER, latest INTEGER);
+CREATE INDEX by_id ON events (event_id);
+CREATE INDEX by_type ON events (type);
+CREATE INDEX by_tenant ON events (tenant) WHERE tenant IS NOT NULL;
+CREATE INDEX by_binding ON events (binding) WHERE binding IS NOT NULL;
+CREATE INDEX by_call ON events (call) WHERE call IS NOT NULL;
+CREATE INDEX by_order ON events (order_tag) WHERE order_tag IS NOT NULL;
+PRAGMA user_version = {_VERSION};
+"""
+_INSERT: Final = (
+    "INSERT INTO events VALUES (?, ?, (SELECT id FROM types WHERE name = ?), ?, ?, ?, ?, ?)"
+)
+_WIDEN: Final = (
+    "INSERT INTO spans VALUES (?, ?, ?) ON CONFLICT (span) DO UPDATE SET "
+    "earliest = min(earliest, excluded.earliest), latest = max(latest, excluded.latest)"
+)
+
+
+class SqliteIndex:
+    """EventIndex in a file; made if it is missing. Each thread has a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StorageConflict if the file has another version's tables."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._all: list[sqlite3.Connection] = []
+        with self._writing() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _SCHEMA.split(";\n"):
+                    connection.execute(statement)
+            elif version != _VERSION:
+                raise StorageConflict("the index is of another version; remove it, it is remade")
+
+    def claim(self, vkey: str) -> None:
+        with self._writing() as connection:
+            connection.execute("UPDATE log SET vkey = ? WHERE vkey = ''", (vkey,))
+            (claimed,) = connection.execute("SELECT vkey FROM log").fetchone()
+        if claimed != vkey:
+            raise StorageConflict("the index is another log's; remove it, it is made anew")
+
+    @property
+    def size(self) -> int:
+        return _size(self._connection())
+
+    def add(self, rows: Sequence[IndexRow]) -> None:
+        with self._writing() as connection:
+            size = _size(connection)
+            fresh = [row for row in rows if row.leaf >= size]
+            if not fresh:
+                return
+            if fresh[0].leaf != size:
+                raise ValueError(f"the next leaf of the index is {size}, not {fresh[0].leaf}")
+            _insert(connection, fresh)
+            connection.execute("UPDATE log SET size = ?", (size + len(fresh),))
+
+    def find(self, event_id: str) -> int | None:
+        found: tuple[int | None] = (
+            self._connection()
+            .execute("SELECT min(leaf) FROM events WHERE event_id = ?", (event_id,))
+            .fetchone()
+        )
+        return found[0]
+
+    def has_tenant(self, tenant: str) -> bool:
+        query = "SELECT 1 FROM events WHERE tenant = ? LIMIT 1"
+        return self._connection().execute(query, (tenant,)).fetchone() is not None
+
+    def query(self, wanted: Filter, first: int, below: int, limit: int) -> list[int]:
+        connection = self._connection()
+        first, below = _time_bounds(connection, wanted, first, below)
+        if first >= below:
+            return []
+        text, values = _select(wanted)
+        values += [first, below, limit]
+        return [leaf for (leaf,) in connection.execute(text, values)]
+
+    def close(self) -> None:
+        """Closes every thread's connection; nobody may be using one."""
+        with self._lock:
+            while self._all:
+                self._all.pop().close()
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self._path, timeout=10, isolation_level=None, check_same_thread=False
+            )
+            with self._lock:
+                self._all.append(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA cache_size = -32768")  # 32 MiB: the edges of all indexes
+            self._local.connection = connection
+        return connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _size(connection: sqlite3.Connection) -> int:
+    (size,) = connection.execute("SELECT size FROM log").fetchone()
+    return int(size)
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[IndexRow]) -> None:
+    names = {row.type for row in rows}
+    connection.executemany("INSERT OR IGNORE INTO types (name) VALUES (?)", [(n,) for n in names])
+    connection.executemany(
+        _INSERT,
+        [
+            (
+                row.leaf,
+                row.event_id,
+                row.type,
+                row.time_ms,
+                row.tenant or None,
+                row.binding or None,
+                row.call or None,
+                row.order_tag,
+            )
+            for row in rows
+        ],
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO numbers VALUES (?, ?)",
+        [(number, row.leaf) for row in rows for number in row.numbers],
+    )
+    spans: dict[int, tuple[int, int]] = {}
+    for row in rows:
+        low, high = spans.get(row.leaf // _SPAN, (row.time_ms, row.time_ms))
+        spans[row.leaf // _SPAN] = min(low, row.time_ms), max(high, row.time_ms)
+    connection.executemany(_WIDEN, [(span, *times) for span, times in spans.items()])
+
+
+def _time_bounds(
+    connection: sqlite3.Connection, wanted: Filter, first: int, below: int
+) -> tuple[int, int]:
+    """[first, below) without the spans at either end that lie outside the filter's time."""
+    if wanted.start_ms is not None:
+        text = "SELECT span FROM spans WHERE span >= ? AND latest >= ? ORDER BY span LIMIT 1"
+        found = connection.execute(text, (first // _SPAN, wanted.start_ms)).fetchone()
+        first = below if found is None else max(first, found[0] * _SPAN)
+    if wanted.end_ms is not None:
+        text = "SELECT span FROM spans WHERE span <= ? AND earliest < ? ORDER BY span DESC LIMIT 1"
+        found = connection.execute(text, (below // _SPAN, wanted.end_ms)).fetchone()
+        below = first if found is None else min(below, (found[0] + 1) * _SPAN)
+    return first, below
+
+
+def _select(wanted: Filter) -> tuple[str, list[str | int | bytes]]:
+    """The statement and its values, without the leaf range and limit that end it."""
+    given = [(term, value) for term, value in _terms(wanted) if value]
+    lead = given[0][0] if given else _Term("events e", "", "")
+    where = [term.leads if term is lead else term.follows for term, _ in given]
+    values: list[str | int | bytes] = [value for _, value in given if value]
+    if wanted.start_ms is not None:
+        where.append("e.time_ms >= ?")
+        values.append(wanted.start_ms)
+    if wanted.end_ms is not None:
+        where.append("e.time_ms < ?")
+        values.append(wanted.end_ms)
+    where += [f"{lead.leaf} >= ?", f"{lead.leaf} < ?"]
+    text = f"SELECT {lead.leaf} FROM {lead.source} WHERE {' AND '.join(where)}"
+    return f"{text} ORDER BY {lead.leaf} LIMIT ?", values
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """A property of a filter: what it reads and says as the one whose index leads, and after it."""
+
+    source: str
+    leads: str
+    follows: str
+    leaf: str = "e.leaf"
+
+
+def _column(index: str, column: str, value: str = "?") -> _Term:
+    # "+" keeps SQLite from choosing that index instead.
+    equal = f"e.{column} = {value}"
+    return _Term(f"events e INDEXED BY {index}", equal, f"+{equal}")
+
+
+_ORDER: Final = _column("by_order", "order_tag")
+_BINDING: Final = _column("by_binding", "binding")
+_NUMBER: Final = _Term(
+    "numbers n CROSS JOIN events e ON e.leaf = n.leaf",
+    "n.number = ?",
+    "EXISTS (SELECT 1 FROM numbers n WHERE n.number = ? AND n.leaf = e.leaf)",
+    "n.leaf",
+)
+_TYPE: Final = _column("by_type", "type", "(SELECT id FROM types WHERE name = ?)")
+_TENANT: Final = _column("by_tenant", "tenant")
+
+
+def _terms(wanted: Filter) -> list[tuple[_Term, str | bytes | None]]:
+    """The rarest property first."""
+    return [
+        (_ORDER, wanted.order_tag),
+        (_BINDING, wanted.binding),
+        (_NUMBER, wanted.number),
+        (_TYPE, wanted.type),
+        (_TENANT, wanted.tenant),
+    ]

@@ -1,0 +1,77 @@
+"""Follows the log and feeds the index: leaves in order, in batches, from the served folder.
+
+Knows no Kafka: what is not a published leaf cannot be found. A thread of the service today; it
+needs nothing of it, so it may as well be a process of its own, or several. Invariant: the index
+holds the leaves below its size and no others, since each batch begins where the index ends.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from services.audit.domain import IndexRow
+from services.audit.ports import EventIndex, PublishedLog, StorageConflict
+from services.runtime.errors import Unavailable
+
+# Leaves per transaction: a commit costs about as much as 200 rows.
+BATCH: Final = 2048
+# Reading the checkpoint file costs 30 µs; an event can be found this much after its checkpoint.
+POLL_SECONDS: Final = 0.05
+
+
+class Gauge(Protocol):
+    """Takes the number of leaves that are published and not indexed."""
+
+    def set(self, value: float) -> None: ...
+
+
+class Indexer:
+    """Feeds one index from one log."""
+
+    def __init__(
+        self,
+        log: PublishedLog,
+        index: EventIndex,
+        extract: Callable[[int, bytes], IndexRow],
+        lag: Gauge,
+    ) -> None:
+        self._log = log
+        self._index = index
+        self._extract = extract
+        self._lag = lag
+        self._vkey: str | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Follows until `stop` is set.
+
+        Raises:
+            StorageConflict: the index is another log's, or has leaves that this log has not.
+            anything else: the log or the index cannot be read or written.
+        """
+        while not stop.is_set():
+            try:
+                worked = self.advance()
+            except Unavailable:  # no log yet
+                worked = 0
+            if not worked:
+                stop.wait(POLL_SECONDS)
+
+    def advance(self) -> int:
+        """Indexes the next batch; the number of leaves it had. 0: the index is up to date."""
+        published = self._log.published()
+        if self._vkey != published.vkey:
+            self._index.claim(published.vkey)
+            self._vkey = published.vkey
+        first, size = self._index.size, published.tree.size
+        if first > size:
+            raise StorageConflict("the index is ahead of the log; remove it, it is made anew")
+        until = min(first + BATCH, size)
+        rows = [
+            self._extract(leaf, entry)
+            for start, entries in published.tree.entries(first, until)
+            for leaf, entry in enumerate(entries, start)
+        ]
+        if rows:
+            self._index.add(rows)
+        self._lag.set(size - until)
+        return len(rows)

@@ -1,0 +1,40 @@
+"""The published log as a reader sees it: the served folder, and nothing else.
+
+Takes no lock and never writes, so any process on any copy of the folder can answer from it. Refuses
+a checkpoint that the key beside it did not sign. Invariant: one `Published` is one state of the
+log; whatever is answered from it stays true however far the log grows meanwhile.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from services.audit.checkpoint import NoteVerifier, open_checkpoint
+from services.audit.ports import Published
+from services.audit.reader import StoredTree
+from services.audit.tilestore import FolderReader
+from services.runtime.errors import Unavailable
+
+_RETRY: Final = timedelta(seconds=1)
+
+
+class ServedFolder:
+    """PublishedLog on a file system. Safe from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._reader = FolderReader(folder)
+        self._last: Published | None = None
+
+    def published(self) -> Published:
+        note = self._reader.read_checkpoint()
+        last = self._last
+        if last is not None and last.note == note:
+            return last
+        vkey = self._reader.read("vkey")
+        if note is None or vkey is None:
+            raise Unavailable("LOG_EMPTY", "the log has no checkpoint yet", retry_after=_RETRY)
+        verifier = NoteVerifier.parse(vkey.decode().removesuffix("\n"))
+        checkpoint = open_checkpoint(note, [verifier], verifier.name)
+        tree = StoredTree(self._reader, checkpoint.size)
+        self._last = Published(note, verifier.vkey, tree)
+        return self._last

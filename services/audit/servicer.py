@@ -1,0 +1,44 @@
+"""The gRPC edge: parse, call, render. Errors are the server's to translate (`runtime.guard`)."""
+
+from axbridge.audit.v1 import audit_service_pb2 as service
+from axbridge.audit.v1 import audit_service_pb2_grpc, entry_pb2
+from grpc import ServicerContext
+
+from services.audit import translate
+from services.audit.domain import invalid
+from services.audit.handlers import Audit
+
+
+class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
+    """AuditService over the use cases. Called from many threads."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    def QueryEvents(
+        self, request: service.QueryEventsRequest, context: ServicerContext
+    ) -> service.QueryEventsResponse:
+        return translate.page(self._audit.query_events(translate.query_of(request)))
+
+    def GetCheckpoint(
+        self, request: service.GetCheckpointRequest, context: ServicerContext
+    ) -> service.GetCheckpointResponse:
+        return translate.checkpoint(self._audit.checkpoint())
+
+    def GetInclusionProof(
+        self, request: service.GetInclusionProofRequest, context: ServicerContext
+    ) -> entry_pb2.InclusionProof:
+        match request.WhichOneof("leaf"):
+            case "event_id":
+                proof = self._audit.prove_event(request.event_id, request.tree_size)
+            case "leaf_index":
+                proof = self._audit.prove_leaf(request.leaf_index, request.tree_size)
+            case _:
+                raise invalid("leaf")
+        return translate.inclusion(proof)
+
+    def GetConsistencyProof(
+        self, request: service.GetConsistencyProofRequest, context: ServicerContext
+    ) -> entry_pb2.ConsistencyProof:
+        proof = self._audit.prove_growth(request.first_size, request.second_size)
+        return translate.consistency(proof)

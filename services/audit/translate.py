@@ -1,0 +1,80 @@
+"""Between audit's protos and its domain. Pure; total towards the proto.
+
+Refuses what has no meaning: times outside RFC 3339's years, short type names nobody publishes.
+Invariant: entries go out as they are stored; nothing is opened, added or left out.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from axbridge.audit.v1 import audit_service_pb2 as service
+from axbridge.audit.v1 import entry_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.audit.domain import Query, invalid
+from services.audit.entry import PARKED_TYPE
+from services.audit.handlers import Consistency, Inclusion, Page
+from services.audit.ports import Published
+from services.runtime.topics import EVENT_TOPICS
+
+_TYPES: Final = (PARKED_TYPE, *(name for topic in EVENT_TOPICS for name in topic.messages))
+_FULL_NAMES: Final[Mapping[str, str]] = {name.rpartition(".")[2]: name for name in _TYPES}
+_YEAR_1: Final = -62_135_596_800
+_YEAR_9999: Final = 253_402_300_799
+
+
+def query_of(request: service.QueryEventsRequest) -> Query:
+    """Raises InvalidArgument: INVALID_FIELD."""
+    return Query(
+        tenant=request.tenant,
+        binding=request.binding,
+        order_id=request.order_id,
+        number=request.number,
+        type=_full_type(request.type),
+        start_ms=_ms(request.start_time, "start_time") if request.HasField("start_time") else None,
+        end_ms=_ms(request.end_time, "end_time") if request.HasField("end_time") else None,
+        page_size=request.page_size,
+        page_token=request.page_token,
+    )
+
+
+def page(found: Page) -> service.QueryEventsResponse:
+    response = service.QueryEventsResponse(next_page_token=found.next_token)
+    for leaf, entry in found.events:
+        response.events.add(leaf_index=leaf).entry.ParseFromString(entry)
+    return response
+
+
+def checkpoint(published: Published) -> service.GetCheckpointResponse:
+    return service.GetCheckpointResponse(checkpoint=published.note.decode(), vkey=published.vkey)
+
+
+def inclusion(proof: Inclusion) -> entry_pb2.InclusionProof:
+    return entry_pb2.InclusionProof(
+        leaf_index=proof.leaf,
+        tree_size=proof.size,
+        leaf_hash=proof.leaf_hash,
+        hashes=proof.hashes,
+        checkpoint=proof.note.decode(),
+    )
+
+
+def consistency(proof: Consistency) -> entry_pb2.ConsistencyProof:
+    return entry_pb2.ConsistencyProof(
+        first_size=proof.first, second_size=proof.second, hashes=proof.hashes
+    )
+
+
+def _full_type(name: str) -> str:
+    if not name or "." in name:
+        return name
+    if name not in _FULL_NAMES:
+        raise invalid("type")
+    return _FULL_NAMES[name]
+
+
+def _ms(time: Timestamp, field: str) -> int:
+    """Whole milliseconds, rounded up: an event's time, a whole one, is on the same side of both."""
+    if not (_YEAR_1 <= time.seconds <= _YEAR_9999 and 0 <= time.nanos < 1_000_000_000):
+        raise invalid(field)
+    return time.seconds * 1000 - (-time.nanos // 1_000_000)
