@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         await_brokers(admin, args.replication, args.wait)
         if not args.check:
             topics.ensure(admin, partitions=args.partitions, replication=args.replication)
-        for name, count in _counts(admin, args.wait).items():
+        for name, count in _counts(admin, 0.0 if args.check else args.wait).items():
             print(f"{name}\t{count} partitions")
     except (BrokersMissing, FailedPrecondition, KafkaException) as error:
         print(error, file=sys.stderr)

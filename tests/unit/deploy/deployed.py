@@ -1,0 +1,40 @@
+"""Which settings class reads the environment of each process that containers run."""
+
+from services.allocator.settings import AllocatorSettings
+from services.audit.settings import AuditSettings, SequencerSettings
+from services.binding.settings import BindingSettings
+from services.router.settings import RecordsSettings, RouterSettings
+from services.runtime.settings import ServiceSettings
+
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "services.allocator": AllocatorSettings,
+    "services.binding": BindingSettings,
+    "services.router": RouterSettings,
+    "services.router.records": RecordsSettings,
+    "services.audit": AuditSettings,
+    "services.audit.sequencer": SequencerSettings,
+}
+# Set by the supervisor for its own children.
+INTERNAL = {"ROUTER_WORKER", "ROUTER_SUPERVISED"}
+
+
+def known_names(settings: type[ServiceSettings]) -> set[str]:
+    """Every environment name that the class reads and a person may set."""
+    prefix = settings.model_config["env_prefix"]
+    return {f"{prefix}{name}".upper() for name in settings.model_fields} - INTERNAL
+
+
+def required_names(settings: type[ServiceSettings]) -> set[str]:
+    """The names without which the process does not start."""
+    prefix = settings.model_config["env_prefix"]
+    fields = settings.model_fields.items()
+    return {f"{prefix}{name}".upper() for name, field in fields if field.is_required()}
+
+
+def problems(module: str, given: set[str]) -> list[str]:
+    """What is wrong with the environment names given to a process."""
+    settings = SETTINGS[module]
+    health = f"{settings.model_config['env_prefix']}HEALTH_LISTEN"
+    unknown = given - known_names(settings)
+    missing = (required_names(settings) | {health}) - given  # by default only loopback would see it
+    return sorted(f"unknown {name}" for name in unknown) + sorted(f"no {name}" for name in missing)
