@@ -40,16 +40,12 @@ def main() -> None:
     server.add(add_AuditServiceServicer_to_server, AuditServicer(Audit(log, index, tagger.order)))
     health = HealthEndpoint(settings.health_listen, metrics.registry, ready=server.is_ready)
     stop = threading.Event()
-    following = threading.Thread(
-        target=partial(_follow, indexer, stop, server), name="indexer", daemon=True
-    )
-    for name, step in (
-        ("stop indexer", stop.set),
-        ("indexer", following.join),
-        ("index", index.close),
-        ("health", health.stop),
-    ):
-        server.on_stop(name, step)
+    follow = partial(_follow, indexer, stop, server)
+    following = threading.Thread(target=follow, name="indexer", daemon=True)
+    server.on_stop("stop indexer", stop.set)
+    server.on_stop("indexer", following.join)
+    server.on_stop("index", index.close)
+    server.on_stop("health", health.stop)
     health.start()
     server.start()
     following.start()

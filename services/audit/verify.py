@@ -1,6 +1,6 @@
 """Recomputes a whole log from its entry bundles and says whether it is what its checkpoint signs.
 
-    python -m services.audit.verify FOLDER [--vkey VKEY]
+    python -m services.audit.verify FOLDER [--vkey VKEY] [--kafka BOOTSTRAP]
 
 Takes FOLDER/vkey where no key is given: then it trusts whoever could write the folder, so keep the
 vkey elsewhere if that matters. Needs no service and no private file; a log that grows meanwhile is
@@ -220,6 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the served folder of a log")
     parser.add_argument("--vkey", help="the log's public key (default: what FOLDER/vkey holds)")
+    parser.add_argument("--kafka", metavar="BOOTSTRAP", help="compare with the event topics, too")
     given = parser.parse_args(arguments)
     if not given.folder.is_dir():
         parser.error(f"{given.folder} is not a folder")
@@ -239,7 +240,21 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"cannot read the log: {error}")
     print(verdict)
-    return 0 if verdict.ok else 1
+    if not verdict.ok or given.kafka is None:
+        return 0 if verdict.ok else 1
+    return _compare(given.folder, vkey, given.kafka)
+
+
+def _compare(folder: Path, vkey: str, bootstrap: str) -> int:
+    """Says how the log, found sound, agrees with the topics it was made from."""
+    from services.audit import compare  # the only part that needs Kafka's client and the protos
+
+    problems = compare.compare_with_topics(folder, vkey, bootstrap, patience_seconds=10)
+    for problem in problems:
+        print(f"NO: {problem}")
+    if not problems:
+        print("YES: each distinct event on the topics is one leaf, in the order of its partition")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":
