@@ -64,6 +64,23 @@ class Name(Enum):
     # 1 while the process can do its job and is not draining; alert when 0 for a minute.
     READY = Spec("ready", "gauge", "1 while the process is ready to serve.")
 
+    # cells: 1 in the process that relays a cell; the sum over all processes must be 1.
+    CELL_OWNER = Spec("cell_owner", "gauge", "1 while this process owns the cell.", {"cell": None})
+    # cells: entries that wait for Kafka; writes are refused at 100,000 (OUTBOX_FULL).
+    OUTBOX_WAITING = Spec(
+        "outbox_waiting", "gauge", "Outbox entries not acknowledged by Kafka.", {"cell": None}
+    )
+    # cells: from a record's time to its acknowledgement; what every write waits for.
+    OUTBOX_SECONDS = Spec(
+        "outbox_age_seconds", "histogram", "Age of an entry once acknowledged.", {"cell": None}
+    )
+    # cells: records acknowledged; flat while outbox_waiting grows: Kafka is away.
+    RELAYED = Spec("relayed_total", "counter", "Records acknowledged by Kafka.", {"cell": None})
+    # cells: rebuilds of the store from Kafka; each is a lost or restarted store.
+    HEALS = Spec("heals_total", "counter", "Times the store was rebuilt.", {"cell": None})
+    # cells: stale records overruled; each is a relay that was frozen and woke late.
+    REPAIRS = Spec("repairs_total", "counter", "Stale records overruled.", {"cell": None})
+
     # allocator: numbers asked for. Exhausted ones mean that a pool needs blocks, now.
     LEASES = Spec(
         "leases_total",
@@ -76,6 +93,23 @@ class Name(Enum):
     LEASES_RAN_OUT = Spec("leases_ran_out_total", "counter", "Leases that ran out and cool.")
     # allocator: records of binding.routes.v1 folded; a flat line under load means it is stuck.
     ROUTES_FOLDED = Spec("routes_folded_total", "counter", "Route records folded.")
+
+    # binding: from when a binding was due to its release (expiry) or removal (forget); its count is
+    # the number of them. Alert when its p99 exceeds a few seconds: releases lag behind.
+    SWEEP_LAG_SECONDS = Spec(
+        "sweep_lag_seconds",
+        "histogram",
+        "Seconds from due to done.",
+        {"job": frozenset({"expiry", "forget"})},
+    )
+    # binding: the store's clock minus ours; beyond 2 s nothing is released (1 in the other gauge).
+    STORE_CLOCK_SKEW_SECONDS = Spec("store_clock_skew_seconds", "gauge", "Store's clock ahead.")
+    SWEEPER_STOPPED = Spec(
+        "sweeper_stopped",
+        "gauge",
+        "1 while clocks disagree and nothing is swept.",
+        {"job": frozenset({"expiry", "forget"})},
+    )
 
     # router: decisions by reason, connected calls among them. A jump of one reason is the first
     # sign of a wrong view (NOT_BOUND), lost keys (KEY_UNAVAILABLE) or scanning (BLOCK_FOREIGN).

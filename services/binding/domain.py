@@ -1,0 +1,176 @@
+"""What a binding is and what may become of it. Pure: no I/O, no clock of its own.
+
+Refuses to know real numbers: a binding knows its parties by blind tag. Invariant: the version grows
+by exactly one with each change, and an ended binding never changes again.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum
+from typing import Final
+
+from services.runtime.errors import Aborted, FailedPrecondition, InvalidArgument
+
+_MINUTE_MS: Final = 60_000
+_DAY_MS: Final = 24 * 60 * _MINUTE_MS
+LONGEST_MS: Final = 366 * _DAY_MS
+# An ended binding can be read, and its requests are answered, for at least this long.
+REMEMBERED_MS: Final = _DAY_MS
+
+
+class Direction(IntEnum):
+    """Who may call; numbered as in the proto."""
+
+    BOTH = 1
+    A_TO_B = 2
+    B_TO_A = 3
+
+
+class State(Enum):
+    """Where a binding is in its life, as the store writes it."""
+
+    ACTIVE = "A"
+    RELEASED = "R"
+
+
+class Reason(IntEnum):
+    """Why it ended; numbered as in the proto."""
+
+    NONE = 0
+    REQUESTED = 1
+    EXPIRED = 2
+    UNCONFIRMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that made a version of a binding."""
+
+    request_id: str
+    body_hash: bytes
+    time_ms: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Terms:
+    """What a tenant asks for, without the parties."""
+
+    pool: str
+    order_id: str
+    industry_id: str
+    expire_ms: int
+    direction: Direction = Direction.BOTH
+    max_call_minutes: int = 0
+    customer_data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Lease:
+    """The right to bind one number until a deadline of the store's clock."""
+
+    number: str
+    epoch: int
+    deadline_ms: int
+    exclusive: bool
+    cooling_ms: int
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.number} epoch {self.epoch}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Binding:
+    """A binding at one version. Times are milliseconds since 1970; 0: not yet."""
+
+    tenant: str
+    id: str
+    number: str
+    terms: Terms
+    tag_a: bytes
+    tag_b: bytes
+    lease_epoch: int
+    cooling_ms: int
+    exclusive: bool
+    create_ms: int
+    update_ms: int
+    requests: tuple[Answered, ...] = ()
+    version: int = 1
+    state: State = State.ACTIVE
+    reason: Reason = Reason.NONE
+    release_ms: int = 0
+    cool_until_ms: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Binding {self.id} version {self.version} {self.state.name}>"
+
+    @property
+    def live(self) -> bool:
+        """Not ended; it may be past its expiry."""
+        return self.state is State.ACTIVE
+
+    @property
+    def forget_ms(self) -> int:
+        """When an ended binding's records go: its cooling is over and nobody asks any more."""
+        return max(self.cool_until_ms, self.release_ms + REMEMBERED_MS)
+
+    def updated(self, version: int, expire_ms: int, request: Answered) -> "Binding":
+        """The binding with another expiry.
+
+        Raises:
+            FailedPrecondition: BINDING_ENDED, also from its expiry on: calls are refused by then.
+            Aborted: VERSION_STALE.
+            InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON, EXPIRY_TOO_FAR.
+        """
+        now = request.time_ms
+        if not self.live or self.terms.expire_ms <= now:
+            raise FailedPrecondition(
+                "BINDING_ENDED", "an ended binding cannot be changed", binding=self.id
+            )
+        if version != self.version:
+            raise stale(self.version)
+        check_expiry(expire_ms, now)
+        return replace(
+            self,
+            terms=replace(self.terms, expire_ms=expire_ms),
+            version=self.version + 1,
+            update_ms=now,
+            requests=(*_recent(self.requests, now), replace(request, version=self.version + 1)),
+        )
+
+    def released(self, now: int, reason: Reason, version: int = 0) -> "Binding":
+        """The binding, ended. Whoever ends it after its expiry, it has expired.
+
+        `version`: the one it gets, where a higher one than the next has been seen.
+        """
+        if reason is Reason.REQUESTED and self.terms.expire_ms <= now:
+            reason = Reason.EXPIRED
+        return replace(
+            self,
+            version=version or self.version + 1,
+            state=State.RELEASED,
+            reason=reason,
+            update_ms=now,
+            release_ms=now,
+            cool_until_ms=now + self.cooling_ms,
+            requests=_recent(self.requests, now),
+        )
+
+
+def check_expiry(expire_ms: int, now: int) -> None:
+    """Raises InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON or EXPIRY_TOO_FAR."""
+    if expire_ms <= now:
+        raise InvalidArgument("EXPIRY_PAST", "expire_time lies in the past")
+    if expire_ms < now + _MINUTE_MS:
+        raise InvalidArgument("EXPIRY_TOO_SOON", "expire_time is less than a minute ahead")
+    if expire_ms > now + LONGEST_MS:
+        raise InvalidArgument("EXPIRY_TOO_FAR", "expire_time is more than 366 days ahead")
+
+
+def stale(current: int) -> Aborted:
+    """What a caller gets who has seen an older version."""
+    return Aborted("VERSION_STALE", "the binding has changed: read it again", version=str(current))
+
+
+def _recent(requests: tuple[Answered, ...], now: int) -> tuple[Answered, ...]:
+    """The creating request always, others for a day."""
+    return requests[:1] + tuple(r for r in requests[1:] if r.time_ms > now - REMEMBERED_MS)

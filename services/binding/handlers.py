@@ -1,0 +1,254 @@
+"""The use cases, in the order of the proto's rpcs.
+
+Refuses to answer a write before Kafka has it. Invariant: whatever a caller repeats under one
+request id, one binding and one change come of it.
+"""
+
+import asyncio
+import base64
+import binascii
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from services.binding.domain import Answered, Binding, Lease, Reason, Terms, check_expiry, stale
+from services.binding.ports import (
+    Answer,
+    Bindings,
+    Index,
+    LeaseRefused,
+    Lost,
+    Numbers,
+    Stored,
+    Tags,
+    Taken,
+)
+from services.runtime.clock import Clock
+from services.runtime.errors import (
+    Aborted,
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+from services.runtime.ids import IdSource
+from services.runtime.phone import PhoneNumber
+
+_LEASES: Final = 4  # tries: allocator's picture lags by one event, so the second nearly always fits
+_REFILL: Final = timedelta(seconds=5)
+_RACES: Final = 5
+_WAIT_SECONDS: Final = 5.0
+_MARGIN_SECONDS: Final = 0.1  # the answer, LOG_UNAVAILABLE included, arrives inside the deadline
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Create:
+    """Bind A and B."""
+
+    tenant: str
+    request_id: str
+    a: PhoneNumber
+    b: PhoneNumber
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Update:
+    """Move a binding's expiry."""
+
+    tenant: str
+    binding: str
+    request_id: str
+    version: int
+    expire_ms: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Find:
+    """A page of bindings by exactly one of order, number and party."""
+
+    tenant: str
+    by: str | PhoneNumber
+    kind: str
+    limit: int
+    token: str
+
+
+class Handlers:
+    """Every use case of the service; `deadline` is on the clock's monotonic scale."""
+
+    def __init__(
+        self, bindings: Bindings, numbers: Numbers, tags: Tags, ids: IdSource, clock: Clock
+    ) -> None:
+        self._bindings = bindings
+        self._numbers = numbers
+        self._tags = tags
+        self._ids = ids
+        self._clock = clock
+
+    async def create(self, wish: Create, deadline: float) -> Binding:
+        """Binds through a number of the pool. See CreateBinding."""
+        terms, tenant = wish.terms, wish.tenant
+        body = self._tags.body(tenant, _canonical(wish))
+        # Looked up before a number is taken: a repeated request never touches allocator, and gets
+        # its answer even where allocator is away or the pool is empty.
+        answer = await self._bindings.answered(tenant, wish.request_id)
+        if answer is not None:
+            return await self._again(answer, body, deadline)
+        check_expiry(terms.expire_ms, self._clock.epoch_ms())
+        tags = self._tags.party(tenant, wish.a.e164), self._tags.party(tenant, wish.b.e164)
+        order_tag = self._tags.order(tenant, terms.order_id)
+        excluded: tuple[str, ...] = ()
+        for _ in range(_LEASES):
+            lease = await self._numbers.lease(terms.pool, tags, excluded, self._left(deadline))
+            now = self._clock.epoch_ms()
+            request = Answered(wish.request_id, body, now, 1)
+            binding = Binding(
+                tenant, self._ids.new(), lease.number, terms, *tags, lease.epoch,
+                lease.cooling_ms, lease.exclusive, now, now, (request,),
+            )  # fmt: skip
+            try:
+                sequence = await self._bindings.create(binding, wish.a, wish.b, order_tag, lease)
+            except LeaseRefused as refusal:
+                if refusal.reason != "LEASE_STALE":
+                    self._numbers.give_back(terms.pool, lease)
+                excluded += (lease.number,)
+                continue
+            except Taken as twin:
+                self._numbers.give_back(terms.pool, lease)
+                return await self._again(twin.answer, body, deadline)
+            except Unavailable as why:
+                self._unused(terms.pool, lease, why)
+                raise
+            await self._bindings.published(sequence, self._left(deadline))
+            return binding
+        raise ResourceExhausted(
+            "POOL_EXHAUSTED",
+            "no number of the pool can take these parties now",
+            retry_after=_REFILL,
+            pool=terms.pool,
+        )
+
+    async def get(self, tenant: str, binding: str) -> Binding:
+        """The binding. Raises NotFound (BINDING_NOT_FOUND), also for another tenant's."""
+        return (await self._stored(tenant, binding)).binding
+
+    async def list(self, wish: Find) -> tuple[Sequence[Binding], str]:
+        """A page of bindings, oldest first, and the token of the next."""
+        index = self._index(wish)
+        mark = self._tags.body(wish.tenant, f"page\x1f{index.kind}\x1f{index.value}")[:8]
+        after = _after(wish.token, mark)
+        ids = await self._bindings.page(wish.tenant, index, after, wish.limit + 1)
+        more = len(ids) > wish.limit
+        ids = ids[: wish.limit]
+        found = await asyncio.gather(*map(self._bindings.get, ids))
+        page = [stored.binding for stored in found if stored is not None]  # else just forgotten
+        return page, _token(mark, ids[-1]) if more else ""
+
+    async def update(self, wish: Update, deadline: float) -> Binding:
+        """Moves the expiry, compare-and-set by version. See UpdateBinding."""
+        body = self._tags.body(
+            wish.tenant, f"update\x1f{wish.binding}\x1f{wish.version}\x1f{wish.expire_ms}"
+        )
+        answer = await self._bindings.answered(wish.tenant, wish.request_id)
+        if answer is not None:
+            return await self._again(answer, body, deadline)
+        for _ in range(_RACES):
+            old = await self._stored(wish.tenant, wish.binding)
+            request = Answered(wish.request_id, body, self._clock.epoch_ms(), 0)
+            new = old.binding.updated(wish.version, wish.expire_ms, request)
+            try:
+                sequence = await self._bindings.change(old, new)
+            except Taken as twin:
+                return await self._again(twin.answer, body, deadline)
+            except Lost:
+                continue  # read again: it says whether it is stale or has ended
+            await self._bindings.published(sequence, self._left(deadline))
+            return new
+        raise _contended()
+
+    async def release(self, tenant: str, binding: str, version: int, deadline: float) -> Binding:
+        """Ends the binding, or answers the ended one. See ReleaseBinding."""
+        for _ in range(_RACES):
+            old = await self._stored(tenant, binding)
+            if not old.binding.live:
+                await self._bindings.published(old.sequence, self._left(deadline))
+                return old.binding
+            if version not in (0, old.binding.version):
+                raise stale(old.binding.version)
+            new = old.binding.released(self._clock.epoch_ms(), Reason.REQUESTED)
+            try:
+                sequence = await self._bindings.release(old, new)
+            except Lost:
+                continue
+            await self._bindings.published(sequence, self._left(deadline))
+            return new
+        raise _contended()
+
+    async def _again(self, answer: Answer, body: bytes, deadline: float) -> Binding:
+        """The answer to a repeated request: the binding as it stands now."""
+        if answer.body_hash != body:
+            raise AlreadyExists("REQUEST_ID_REUSED", "the request id came with another body")
+        stored = await self._bindings.get(answer.binding)
+        if stored is None:
+            raise _not_found(answer.binding)
+        await self._bindings.published(stored.sequence, self._left(deadline))
+        return stored.binding
+
+    async def _stored(self, tenant: str, binding: str) -> Stored:
+        stored = await self._bindings.get(binding)
+        if stored is None or stored.binding.tenant != tenant:
+            raise _not_found(binding)
+        return stored
+
+    def _index(self, wish: Find) -> Index:
+        if isinstance(wish.by, PhoneNumber):
+            return Index("party", self._tags.party(wish.tenant, wish.by.e164).hex())
+        if wish.kind == "order":
+            return Index("order", self._tags.order(wish.tenant, wish.by).hex())
+        return Index("number", wish.by)
+
+    def _unused(self, pool: str, lease: Lease, why: Unavailable) -> None:
+        if why.reason in ("STORE_HEALING", "OUTBOX_FULL"):  # else it may have been applied
+            self._numbers.give_back(pool, lease)
+
+    def _left(self, deadline: float) -> float:
+        return max(0.0, min(_WAIT_SECONDS, deadline - self._clock.monotonic() - _MARGIN_SECONDS))
+
+
+def _canonical(wish: Create) -> str:
+    """The request's text for its hash; the same however a number was written. No part before the
+    last holds the separator."""
+    t = wish.terms
+    return "\x1f".join((
+        "create", t.pool, wish.a.e164, wish.b.e164, t.order_id, t.industry_id, str(t.expire_ms),
+        str(t.direction.value), str(t.max_call_minutes), t.customer_data.hex(),
+    ))  # fmt: skip
+
+
+def _token(mark: bytes, last: str) -> str:
+    return base64.urlsafe_b64encode(mark + uuid.UUID(last).bytes).decode()
+
+
+def _after(token: str, mark: bytes) -> str:
+    """The id that a page begins behind. The mark ties a token to its tenant and filter."""
+    if not token:
+        return ""
+    try:
+        raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 24 or raw[:8] != mark:
+        raise InvalidArgument("INVALID_PAGE_TOKEN", "not a token of this list", field="page_token")
+    return str(uuid.UUID(bytes=raw[8:]))
+
+
+def _not_found(binding: str) -> NotFound:
+    return NotFound("BINDING_NOT_FOUND", "no such binding", binding=binding)
+
+
+def _contended() -> Aborted:
+    return Aborted("CONFLICT", "others keep changing the binding: repeat")

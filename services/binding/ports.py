@@ -1,0 +1,149 @@
+"""What bindings need of the world. Protocols only; their docstrings are contracts.
+
+Refuses to name a technology. Invariant: whatever a write returns or raises, it happened whole or
+not at all; only STORE_UNAVAILABLE leaves open which.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from services.binding.domain import Answered, Binding, Lease
+from services.runtime.phone import PhoneNumber
+
+
+class LeaseRefused(Exception):
+    """The cell refuses this number for these parties; lease another. Carries the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Taken(Exception):
+    """The request id was answered in the meantime, by this binding or to another body."""
+
+    def __init__(self, answer: "Answer") -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class Lost(Exception):
+    """The binding is no longer at the version that the change was made from; nothing changed."""
+
+
+class Answer(NamedTuple):
+    """What a request id led to."""
+
+    body_hash: bytes
+    binding: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Stored:
+    """A binding as the store has it. `sequence`: what to wait for before Kafka has it, 0: it has.
+    `sealed` is the store's own: copies that only it opens."""
+
+    binding: Binding
+    sequence: int
+    sealed: object
+
+
+class Index(NamedTuple):
+    """What bindings are listed by; `value` is a number or a tag in hex."""
+
+    kind: Literal["number", "order", "party"]
+    value: str
+
+
+class Bindings(Protocol):
+    """The bindings of a cell. Every method raises Unavailable: STORE_UNAVAILABLE, STORE_HEALING;
+    every write also OUTBOX_FULL. A write returns the sequence to give to `published`."""
+
+    async def answered(self, tenant: str, request_id: str) -> Answer | None:
+        """What the request led to, if it came before and is remembered."""
+
+    async def create(
+        self, binding: Binding, a: PhoneNumber, b: PhoneNumber, order_tag: bytes, lease: Lease
+    ) -> int:
+        """Stores and announces a new binding; the real numbers go into sealed copies only.
+
+        Raises:
+            LeaseRefused: the number cannot take it. Taken: a twin was faster. Nothing happened.
+        """
+
+    async def get(self, binding: str) -> Stored | None:
+        """The binding, or None where it never was or is forgotten."""
+
+    async def change(self, old: Stored, new: Binding) -> int:
+        """Stores and announces new terms of a live binding, sealing its copies anew.
+
+        Raises:
+            Lost: it is not at `old` any more, has ended, or expired by the store's clock.
+            Taken: a twin was faster.
+        """
+
+    async def release(self, old: Stored, new: Binding, *, due: bool = False) -> int:
+        """Stores and announces the end, and drops the copies of the real numbers that calls use.
+        With `due`: only if it has expired by the store's clock.
+
+        Raises:
+            Lost: it is not at `old` any more, or not due.
+        """
+
+    async def forget(self, old: Stored) -> int:
+        """Drops an ended binding whose time has come by the store's clock, and publishes that.
+
+        Raises:
+            Lost: it is gone already, or its time has not come.
+        """
+
+    async def page(self, tenant: str, index: Index, after: str, limit: int) -> Sequence[str]:
+        """Ids in order of creation, behind `after`."""
+
+    async def due(self, what: Literal["expiry", "forget"], limit: int) -> tuple[int, Sequence[str]]:
+        """The store's clock, and bindings that are due by it, the longest due first."""
+
+    async def published(self, sequence: int, seconds: float) -> None:
+        """Returns once Kafka has it.
+
+        Raises:
+            Unavailable: LOG_UNAVAILABLE: not in time; it will still be published.
+        """
+
+
+class Numbers(Protocol):
+    """Where middle numbers come from."""
+
+    async def lease(
+        self, pool: str, tags: tuple[bytes, bytes], excluded: Sequence[str], seconds: float
+    ) -> Lease:
+        """A number for these parties, other than those excluded. If nobody binds it before its
+        deadline it returns by itself.
+
+        Raises:
+            ResourceExhausted: POOL_EXHAUSTED. NotFound: POOL_NOT_FOUND.
+            Unavailable: NEIGHBOUR_UNAVAILABLE.
+        """
+
+    def give_back(self, pool: str, lease: Lease) -> None:
+        """Says that a lease is not needed. Best effort: never fails, does not wait."""
+
+
+class Tags(Protocol):
+    """Keyed hashes: equal for equal values of a tenant, meaningless without the key."""
+
+    def party(self, tenant: str, e164: str) -> bytes:
+        """The blind tag of a real number."""
+
+    def order(self, tenant: str, order_id: str) -> bytes:
+        """The blind tag of an order id."""
+
+    def body(self, tenant: str, text: str) -> bytes:
+        """The hash, 16 octets, of a request's canonical text."""
+
+
+__all__ = [
+    "Answer", "Answered", "Bindings", "Index", "LeaseRefused", "Lost", "Numbers", "Stored", "Tags",
+    "Taken",
+]  # fmt: skip

@@ -1,0 +1,30 @@
+"""Whether binding can do its job: its cell answers and is whole.
+
+Refuses to count neighbours in: without Kafka or allocator reads go on, and writes say when to
+retry. Invariant: `ready` is never older than the last answer of the store.
+"""
+
+import asyncio
+from typing import Final
+
+from services.runtime.cell import Cell
+from services.runtime.errors import Unavailable
+
+_EVERY_SECONDS: Final = 0.25
+
+
+class Readiness:
+    """Asks the cell again and again; `ready` is the last answer."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self.ready = False
+
+    async def run(self) -> None:
+        """Never ends by itself."""
+        while True:
+            try:
+                self.ready = await self._cell.refresh()
+            except Unavailable:
+                self.ready = False
+            await asyncio.sleep(_EVERY_SECONDS)

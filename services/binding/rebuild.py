@@ -1,0 +1,218 @@
+"""Restores and repairs the cell's bindings from its compacted topics; implements runtime's Rebuild.
+
+Refuses to resurrect what a newer record ended. Invariant: the newest version of a binding wins,
+whatever the order and number of times its records are read; what reached the routes and was never
+acknowledged is ended or overruled with a higher version.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from axbridge.binding.v1 import events_pb2
+from axbridge.runtime.v1 import outbox_pb2
+
+from services.binding.domain import Binding, Reason
+from services.binding.messages import from_record, read_route, read_state, unsealed
+from services.binding.ports import Stored
+from services.binding.records import Records
+from services.binding.store import CellBindings, Put
+from services.binding.vault import KeyedTags
+from services.runtime import topics
+from services.runtime.cell import Argument, Cell, unavailable
+from services.runtime.clock import Clock
+from services.runtime.envelope import header_int
+from services.runtime.errors import Malformed
+from services.runtime.record import Record
+from services.runtime.telemetry import logger
+
+_LOG: Final = logger(__name__)
+
+
+class BindingRebuild:
+    """One per process. `_suspects` is filled by `restore` and emptied by `finish` of one heal."""
+
+    topics: Sequence[str] = (
+        topics.BINDING_STATE.name,
+        topics.BINDING_KEYS.name,
+        topics.BINDING_ROUTES.name,
+    )
+
+    def __init__(
+        self, cell: Cell, bindings: CellBindings, records: Records, tags: KeyedTags, clock: Clock
+    ) -> None:
+        self._cell = cell
+        self._bindings = bindings
+        self._records = records
+        self._tags = tags
+        self._clock = clock
+        self._suspects: dict[str, events_pb2.Route] = {}
+
+    def cell_record(self, epoch: int) -> outbox_pb2.OutboxRecord:
+        """See Rebuild."""
+        return self._records.cell(self._cell.name, epoch, self._clock.epoch_ms())
+
+    async def restore(self, records: Sequence[Record], store_epoch: bytes) -> None:
+        """See Rebuild. The state topic comes first: routes are judged by what it restored."""
+        await asyncio.gather(*(self._restore(r, store_epoch) for r in _newest(records)))
+
+    async def finish(self, store_epoch: bytes) -> None:
+        """See Rebuild. Routes above the state were never acknowledged: their callers were told to
+        retry."""
+        suspects, self._suspects = self._suspects, {}
+        for route in suspects.values():
+            await self._overrule(route, store_epoch)
+        if suspects:
+            _LOG.warning("unacknowledged routes overruled", count=len(suspects))
+
+    async def repair(self, record: Record) -> bool:
+        """See Rebuild."""
+        if record.topic == topics.BINDING_KEYS.name:
+            return await self._repair_key(record)
+        stored, seen = await self._get(record.key.decode().partition("/")[2]), _version(record)
+        if stored is None:
+            return record.value is not None and await self._repair_unknown(record)
+        if record.value is None or seen < stored.binding.version:
+            args = [stored.binding.version, self._bindings.same(stored)]
+            await self._cell.call("republish", [self._bindings.key(stored.binding.id)], args)
+            return True
+        if seen > stored.binding.version:
+            await self._overrule(_route(record))
+        return seen > stored.binding.version
+
+    async def _restore(self, record: Record, epoch: bytes) -> None:
+        if record.topic == topics.BINDING_KEYS.name:
+            key = self._cell.key("key", record.key.decode())
+            args: list[Argument] = [record.value or b"", _version(record)]
+            await self._applied(epoch, "restore_key", [key], args)
+        elif record.topic == topics.BINDING_ROUTES.name:
+            await self._judge(record, epoch)
+        elif record.value is None:
+            stored = await self._get(record.key.decode().partition("/")[2], epoch)
+            if stored is not None:
+                await self._applied(epoch, "forget", *self._bindings.dropping(stored, b""))
+        else:
+            message = read_state(record.value)
+            if message is not None:
+                await self._restore_binding(message, epoch)
+
+    async def _restore_binding(self, message: events_pb2.BindingRecord, epoch: bytes) -> None:
+        def order_tag(binding: Binding) -> str:
+            order = binding.terms.order_id
+            return self._tags.order(binding.tenant, order).hex() if order else ""
+
+        binding, put = self._bindings.restored(message.SerializeToString(), order_tag)
+        await self._put(epoch, binding, put, 0)
+
+    async def _judge(self, record: Record, epoch: bytes) -> None:
+        """Keeps a route in mind as long as it is the last of its key and above the state."""
+        place = record.key.decode()
+        if record.value is None:
+            self._suspects.pop(place, None)
+            return
+        route, before = _route(record), self._suspects.get(place)
+        key = self._bindings.key(route.binding)
+        known = int((await self._applied(epoch, "version", [key], []))[1])
+        if route.version > max(known, before.version if before else 0):
+            self._suspects[place] = route
+
+    async def _overrule(self, route: events_pb2.Route, epoch: bytes | None = None) -> None:
+        """Ends a creation that was never acknowledged; takes back a change that was not."""
+        stored = await self._get(route.binding, epoch)
+        now = self._clock.epoch_ms()
+        if stored is None:
+            binding, _ = from_record(events_pb2.BindingRecord(route=route))
+            ended = binding.released(now, Reason.UNCONFIRMED, route.version + 1)
+            # Its pool's cooling is not known: whoever forgot it, nobody was told the number.
+            put = self._bindings.bare(replace(ended, create_ms=now))
+            await self._put(epoch, ended, put, 0)
+            return
+        old, version = stored.binding, route.version + 1
+        if version <= old.version:
+            return
+        if not old.live:
+            new = replace(old, version=version, update_ms=now)
+        elif route.release_reason:  # somebody was told to retry a release: it has happened
+            new = old.released(now, Reason(route.release_reason), version)
+        else:
+            new = replace(old, version=version, update_ms=now)
+        put = await self._bindings.again(stored, new, epoch)
+        await self._put(epoch, new, put, old.version)
+
+    async def _repair_unknown(self, record: Record) -> bool:
+        """A record that outlived its binding: an ended one gets its tombstones again, a live one
+        was never acknowledged."""
+        route = _route(record)
+        if route.release_reason:
+            number, _, binding = record.key.decode().partition("/")
+            entry = self._records.tombstones(number, binding, route.version, self._clock.epoch_ms())
+            await self._cell.call("republish", [self._bindings.key(binding)], ["0", entry])
+        else:
+            await self._overrule(route)
+        return True
+
+    async def _repair_key(self, record: Record) -> bool:
+        key_id = record.key.decode()
+        key = self._cell.key("key", key_id)
+        found: list[Any] = await self._cell.redis.hmget(key, ["r", "v"])
+        stands, version = found
+        if not stands or stands == record.value:
+            return False
+        box = unsealed(events_pb2.RouteKey.FromString(stands).wrapped)
+        assert box is not None
+        seen = _version(record)
+        _, entry = self._records.route_key(
+            key_id, box, self._clock.epoch_ms(), max(seen, int(version)) + 1
+        )
+        await self._cell.call("republish", [key], [version, entry])
+        return True
+
+    async def _put(self, epoch: bytes | None, binding: Binding, put: Put, before: int) -> None:
+        keys = [*put.keys, *self._bindings.requests(binding)]
+        args = [*put.args, before, *(each.body_hash for each in binding.requests)]
+        await self._applied(epoch, "restore", keys, args)
+
+    async def _applied(self, epoch: bytes | None, function: str, keys: Any, args: Any) -> list[Any]:
+        """Calls as the healer (with its epoch) or as anybody. Raises Unavailable if refused."""
+        if epoch is None:
+            return await self._cell.call(function, keys, args)
+        reply = await self._cell.call_as(epoch, function, keys, args)
+        if reply[0] in (b"STORE_HEALING", b"OUTBOX_FULL"):
+            raise unavailable(reply[0].decode())
+        return reply
+
+    async def _get(self, binding: str, epoch: bytes | None = None) -> Stored | None:
+        reply = await self._applied(epoch, "get", [self._bindings.key(binding)], [])
+        return self._bindings.stored(reply[1], reply[2].decode()) if reply[1] else None
+
+
+def _route(record: Record) -> events_pb2.Route:
+    """The route of a record of either topic. Raises Malformed."""
+    assert record.value is not None
+    if record.topic == topics.BINDING_ROUTES.name:
+        return read_route(record.value)
+    message = read_state(record.value)
+    if message is None:
+        raise Malformed("STATE_MALFORMED")
+    return message.route
+
+
+def _newest(records: Sequence[Record]) -> list[Record]:
+    """The one of each key that stands: the highest version, a tombstone unless a record follows.
+    A stale record may stand behind a newer one (services/runtime/repair.py)."""
+    newest: dict[bytes, Record] = {}
+    for record in records:
+        before = newest.get(record.key)
+        if (
+            before is None
+            or before.value is None
+            or record.value is None
+            or _version(record) >= _version(before)
+        ):
+            newest[record.key] = record
+    return [each for key, each in newest.items() if not key.startswith(b"cell/")]
+
+
+def _version(record: Record) -> int:
+    return header_int(record.headers, "ce_axversion")

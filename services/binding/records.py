@@ -1,0 +1,142 @@
+"""What is published and stored about a binding: outbox entries with topic, partition, key, id.
+
+Pure: knows the topics, never a key ring. Refuses to choose what happens to a binding.
+Invariant: what is published about one version always has the same event id, key and partition, so
+publishing it again is harmless.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from axbridge.binding.v1 import events_pb2
+from axbridge.runtime.v1 import outbox_pb2
+
+from services.binding.domain import Binding
+from services.binding.messages import (
+    REASONS,
+    Copies,
+    fact_of,
+    record_of,
+    route_of,
+    sealed,
+    timestamp,
+)
+from services.runtime import topics
+from services.runtime.aead import Sealed
+
+_EVENTS: Final = "axbridge.binding.v1."
+
+
+class Records:
+    """Makes records; `partitions` holds the number of each topic's."""
+
+    def __init__(self, partitions: Mapping[str, int]) -> None:
+        self._partitions = partitions
+
+    def entry(self, binding: Binding, copies: Copies) -> tuple[bytes, bytes]:
+        """The binding's record for the store, and the outbox entry that announces this version."""
+        route = route_of(binding, copies)
+        record = record_of(binding, route, copies)
+        state = events_pb2.StateRecord(binding=record)
+        # State first: what a crash leaves of an entry is most likely known to the state topic, from
+        # which a heal makes the rest again.
+        entry = outbox_pb2.OutboxEntry(
+            records=[
+                self._compacted(topics.BINDING_STATE, binding, state.SerializeToString()),
+                self._compacted(topics.BINDING_ROUTES, binding, route.SerializeToString()),
+                self._event(binding, copies),
+            ]
+        )
+        return record.SerializeToString(), entry.SerializeToString()
+
+    def tombstones(self, number: str, binding: str, version: int, now: int) -> bytes:
+        """The outbox entry that deletes a binding's compacted records."""
+        key = f"{number}/{binding}".encode()
+        return outbox_pb2.OutboxEntry(
+            records=[
+                outbox_pb2.OutboxRecord(
+                    topic=topic.name,
+                    partition=topics.partition_of(number, self._partitions[topic.name]),
+                    key=key,
+                    tombstone=True,
+                    type=topic.messages[0],
+                    time_ms=now,
+                    version=version,
+                )
+                for topic in (topics.BINDING_ROUTES, topics.BINDING_STATE)
+            ]
+        ).SerializeToString()
+
+    def cell(self, cell: str, epoch: int, now: int) -> outbox_pb2.OutboxRecord:
+        """The record of a cell's newest owner."""
+        topic = topics.BINDING_STATE
+        value = events_pb2.StateRecord(cell=events_pb2.CellRecord(epoch=epoch))
+        return outbox_pb2.OutboxRecord(
+            topic=topic.name,
+            partition=topics.partition_of(f"cell/{cell}", self._partitions[topic.name]),
+            key=f"cell/{cell}".encode(),
+            value=value.SerializeToString(),
+            type=topic.messages[0],
+            time_ms=now,
+            version=epoch,
+        )
+
+    def route_key(
+        self, key_id: str, wrapped: Sealed, now: int, version: int = 1
+    ) -> tuple[bytes, bytes]:
+        """A route key's record, and the outbox entry that announces it."""
+        topic = topics.BINDING_KEYS
+        value = events_pb2.RouteKey(key_id=key_id, wrapped=sealed(wrapped)).SerializeToString()
+        record = outbox_pb2.OutboxRecord(
+            topic=topic.name,
+            partition=topics.partition_of(key_id, self._partitions[topic.name]),
+            key=key_id.encode(),
+            value=value,
+            type=topic.messages[0],
+            time_ms=now,
+            version=version,
+        )
+        return value, outbox_pb2.OutboxEntry(records=[record]).SerializeToString()
+
+    def _compacted(
+        self, topic: topics.Topic, binding: Binding, value: bytes
+    ) -> outbox_pb2.OutboxRecord:
+        return outbox_pb2.OutboxRecord(
+            topic=topic.name,
+            partition=topics.partition_of(binding.number, self._partitions[topic.name]),
+            key=f"{binding.number}/{binding.id}".encode(),
+            value=value,
+            type=topic.messages[0],
+            time_ms=binding.update_ms,
+            version=binding.version,
+        )
+
+    def _event(self, binding: Binding, copies: Copies) -> outbox_pb2.OutboxRecord:
+        topic = topics.BINDING_BINDINGS
+        fact, secrets = fact_of(binding), sealed(copies.secrets)
+        event: events_pb2.BindingCreated | events_pb2.BindingUpdated | events_pb2.BindingReleased
+        if not binding.live:
+            name = "BindingReleased"
+            event = events_pb2.BindingReleased(
+                fact=fact,
+                secrets=secrets,
+                reason=REASONS[binding.reason],
+                release_time=timestamp(binding.release_ms),
+                cool_until=timestamp(binding.cool_until_ms),
+            )
+        elif binding.version == 1:
+            name = "BindingCreated"
+            event = events_pb2.BindingCreated(fact=fact, secrets=secrets)
+        else:
+            name = "BindingUpdated"
+            event = events_pb2.BindingUpdated(fact=fact, secrets=secrets)
+        return outbox_pb2.OutboxRecord(
+            topic=topic.name,
+            partition=topics.partition_of(binding.number, self._partitions[topic.name]),
+            key=f"{binding.number}/{binding.id}".encode(),
+            value=event.SerializeToString(),
+            event_id=f"{binding.id}-{binding.version}",
+            type=_EVENTS + name,
+            time_ms=binding.update_ms,
+            version=binding.version,
+        )

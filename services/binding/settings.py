@@ -1,0 +1,22 @@
+"""What binding reads from its environment, once.
+
+Refuses defaults for what must be chosen. Invariant: no value is printed.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import RedisSettings
+
+
+class BindingSettings(RedisSettings):
+    """`BINDING_LISTEN`, `BINDING_REDIS_URL` and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="BINDING_")
+
+    allocator_target: str = Field(min_length=1)  # host:port of allocator's gRPC
+    keyring_dir: Path  # the key ring's folder
+    evidence_public_key: Path  # PEM, X25519; see services/runtime/keyring.py
+    cell: str = Field(default="c0", pattern=r"^[a-z0-9-]{1,32}$")

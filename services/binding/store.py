@@ -1,0 +1,226 @@
+"""Bindings in a cell on Redis or Valkey; implements ports.Bindings.
+
+Each write is one Lua function (store/*.lua), in which state, indexes, request id and outbox entry
+change together. Refuses to put a real number or a clear order id into a key: tags only. Invariant:
+the record of a version is built from the one before it, and applied only if that still stands.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from axbridge.binding.v1 import events_pb2
+
+from services.binding.domain import Binding, Lease
+from services.binding.messages import Copies, from_record
+from services.binding.ports import Answer, Index, LeaseRefused, Lost, Stored, Taken
+from services.binding.records import Records
+from services.binding.routekeys import RouteKeys
+from services.binding.vault import Vault
+from services.runtime.cell import Argument, Cell, library
+from services.runtime.clock import Clock
+from services.runtime.phone import PhoneNumber
+
+_LUA: Final = Path(__file__).parent / "store"
+SERVICE: Final = "binding"
+LIBRARY: Final = library(SERVICE, [_LUA / f"{part}.lua" for part in ("apply", "commands", "reads")])
+_HASH: Final = 16  # octets of a body hash, in front of the binding's id
+
+
+class Sealings(NamedTuple):
+    """What the store keeps beside a binding, inside `Stored.sealed`."""
+
+    copies: Copies
+    order_tag: str
+
+
+class Put(NamedTuple):
+    """The keys and arguments that every function which applies a binding takes."""
+
+    keys: list[str]
+    args: list[Argument]
+
+
+class CellBindings:
+    """The bindings of one cell."""
+
+    def __init__(
+        self, cell: Cell, records: Records, vault: Vault, keys: RouteKeys, clock: Clock
+    ) -> None:
+        self._cell = cell
+        self._records = records
+        self._vault = vault
+        self._keys = keys
+        self._clock = clock
+
+    async def answered(self, tenant: str, request_id: str) -> Answer | None:
+        """See ports.Bindings."""
+        known = (await self._cell.call("answered", [self._request(tenant, request_id)]))[1]
+        return _answer(known) if known else None
+
+    async def create(
+        self, binding: Binding, a: PhoneNumber, b: PhoneNumber, order_tag: bytes, lease: Lease
+    ) -> int:
+        """See ports.Bindings."""
+        route = await self._keys.get(self._vault.route_key_id(binding))
+        put = self._put(binding, self._vault.seal_new(binding, a, b, route), order_tag.hex())
+        request = binding.requests[0]
+        put.keys.append(self._request(binding.tenant, request.request_id))
+        put.args.extend((request.body_hash, lease.deadline_ms))
+        reply = await self._cell.call("create", *put)
+        if reply[0] == b"OK":
+            return int(reply[1])
+        if reply[0] == b"KNOWN":
+            raise Taken(_answer(reply[1]))
+        raise LeaseRefused(reply[0].decode())
+
+    async def get(self, binding: str) -> Stored | None:
+        """See ports.Bindings."""
+        _, record, order_tag, sequence = await self._cell.call("get", [self.key(binding)])
+        return self.stored(record, order_tag.decode(), int(sequence)) if record else None
+
+    def stored(self, record: bytes, order_tag: str, sequence: int = 0) -> Stored:
+        """A stored record, opened as far as binding may."""
+        message = events_pb2.BindingRecord.FromString(record)
+        opened = self._vault.open(message)
+        binding, copies = from_record(message, opened.order_id, opened.customer_data)
+        copies = Copies(copies.callee_a, copies.callee_b, opened.evidence, copies.secrets)
+        return Stored(binding, sequence, Sealings(copies, order_tag))
+
+    async def change(self, old: Stored, new: Binding) -> int:
+        """See ports.Bindings."""
+        put = await self.again(old, new)
+        request = new.requests[-1]
+        put.keys.append(self._request(new.tenant, request.request_id))
+        put.args.extend((old.binding.version, request.body_hash))
+        reply = await self._cell.call("change", *put)
+        if reply[0] == b"KNOWN":
+            raise Taken(_answer(reply[1]))
+        return _applied(reply)
+
+    async def release(self, old: Stored, new: Binding, *, due: bool = False) -> int:
+        """See ports.Bindings."""
+        put = await self.again(old, new)
+        put.args.extend((old.binding.version, int(due)))
+        return _applied(await self._cell.call("release", *put))
+
+    async def forget(self, old: Stored) -> int:
+        """See ports.Bindings."""
+        b = old.binding
+        entry = self._records.tombstones(b.number, b.id, b.version, self._clock.epoch_ms())
+        return _applied(await self._cell.call("forget", *self.dropping(old, entry)))
+
+    async def page(self, tenant: str, index: Index, after: str, limit: int) -> Sequence[str]:
+        """See ports.Bindings."""
+        place = self._index(tenant, index.kind, index.value)
+        _, *ids = await self._cell.call("page", [place], [after, limit])
+        return [each.decode() for each in ids]
+
+    async def due(self, what: Literal["expiry", "forget"], limit: int) -> tuple[int, Sequence[str]]:
+        """See ports.Bindings."""
+        _, now, *ids = await self._cell.call("due", [self._cell.key(what)], [limit])
+        return int(now), [each.decode() for each in ids]
+
+    async def published(self, sequence: int, seconds: float) -> None:
+        """See ports.Bindings."""
+        if sequence:
+            await self._cell.published(sequence, seconds)
+
+    async def again(self, old: Stored, new: Binding, epoch: bytes | None = None) -> Put:
+        """What applies another version of a binding. `epoch`: the healer's."""
+        copies, order_tag = _sealings(old)
+        if not new.live:
+            return self._put(new, self._vault.seal_ended(new, copies), order_tag)
+        assert copies.callee_a is not None
+        before = await self._keys.get(copies.callee_a.key_id, epoch)
+        after = await self._keys.get(self._vault.route_key_id(new), epoch)
+        return self._put(
+            new, self._vault.seal_again(old.binding, copies, new, before, after), order_tag
+        )
+
+    def same(self, stored: Stored) -> bytes:
+        """The outbox entry that announces the version that stands, once more."""
+        return self._records.entry(stored.binding, _sealings(stored).copies)[1]
+
+    def bare(self, binding: Binding) -> Put:
+        """What applies a binding of which only the route is known."""
+        return self._put(binding, Copies(None, None, None, None), "")
+
+    def restored(self, record: bytes, order_tag: Callable[[Binding], str]) -> tuple[Binding, Put]:
+        """What applies a record as the state topic has it; nothing is published."""
+        binding = self.stored(record, "").binding
+        return binding, self._applying(binding, order_tag(binding), record, b"")
+
+    def _put(self, binding: Binding, copies: Copies, order_tag: str) -> Put:
+        return self._applying(binding, order_tag, *self._records.entry(binding, copies))
+
+    def _applying(self, binding: Binding, order_tag: str, record: bytes, entry: bytes) -> Put:
+        return Put(
+            self._places(binding, order_tag),
+            [
+                binding.id,
+                binding.version,
+                binding.state.value,
+                binding.terms.expire_ms,
+                int(binding.exclusive),
+                binding.lease_epoch,
+                binding.tag_a,
+                binding.tag_b,
+                binding.cool_until_ms,
+                0 if binding.live else binding.forget_ms,
+                record,
+                entry,
+                order_tag,
+            ],
+        )
+
+    def dropping(self, old: Stored, entry: bytes) -> Put:
+        """What drops a binding; an empty entry: because its tombstone was read."""
+        b = old.binding
+        keys = self._places(b, _sealings(old).order_tag)
+        keys += (self._request(b.tenant, each.request_id) for each in b.requests)
+        return Put(keys, [b.id, b.version, entry, b.tag_a, b.tag_b])
+
+    def key(self, binding: str) -> str:
+        """The key of a binding's record."""
+        return self._cell.key("binding", binding)
+
+    def requests(self, binding: Binding) -> list[str]:
+        """The keys of the requests that the binding answers."""
+        return [self._request(binding.tenant, each.request_id) for each in binding.requests]
+
+    def _places(self, binding: Binding, order_tag: str) -> list[str]:
+        tenant, number = binding.tenant, binding.number
+        by_number = self._index(tenant, "number", number)
+        return [
+            self.key(binding.id),
+            self._cell.key("number", number),
+            self._cell.key("tags", number),
+            by_number,
+            self._index(tenant, "order", order_tag) if order_tag else by_number,
+            self._index(tenant, "party", binding.tag_a.hex()),
+            self._index(tenant, "party", binding.tag_b.hex()),
+            self._cell.key("expiry"),
+            self._cell.key("forget"),
+        ]
+
+    def _index(self, tenant: str, kind: str, value: str) -> str:
+        return self._cell.key("by", kind, tenant, value)
+
+    def _request(self, tenant: str, request_id: str) -> str:
+        return self._cell.key("request", tenant, request_id)
+
+
+def _sealings(stored: Stored) -> Sealings:
+    assert isinstance(stored.sealed, Sealings)
+    return stored.sealed
+
+
+def _answer(value: bytes) -> Answer:
+    return Answer(value[:_HASH], value[_HASH:].decode())
+
+
+def _applied(reply: list[Any]) -> int:
+    if reply[0] != b"OK":  # STALE or EARLY
+        raise Lost
+    return int(reply[1])

@@ -1,0 +1,76 @@
+-- The state of a binding and all that hangs on it, written in one place.
+-- Keys:  3 binding  4 number  5 tags on the number  6 index of the number  7 of the order  8 of A
+--        9 of B  10 expiry  11 forget  12... requests
+-- Args:  3 id  4 version  5 state (A, R)  6 expiry  7 exclusive (0, 1)  8 lease epoch  9 tag of A
+--        10 tag of B  11 cool until  12 forget at  13 record  14 outbox entry  15 order tag
+-- Times are milliseconds. A binding without an order (its secrets were lost) has key 6 in place 7.
+-- Invariant: pairs, tags and cooling follow from the bindings alone, in whatever order these are
+-- applied: a live mark wins over cooling, the later cooling over the earlier.
+
+local REQUEST_LIFE_MS = 86400000
+local MAX_PAIRS = 200
+
+local function apply_tag(keys, args, tag)
+  local mark = 'L' .. args[3]
+  if args[5] == 'A' then
+    redis.call('HSET', keys[5], tag, mark)
+    return
+  end
+  local now = redis.call('HGET', keys[5], tag)
+  local own = now == mark
+  if args[7] == '1' then
+    if own then redis.call('HDEL', keys[5], tag) end
+  elseif not now or own or (tonumber(now) and tonumber(now) < tonumber(args[11])) then
+    redis.call('HSET', keys[5], tag, args[11])
+  end
+end
+
+local function apply(keys, args, sequence)
+  local live = args[5] == 'A'
+  local before = redis.call('HGET', keys[3], 's')
+  redis.call('HSET', keys[3], 'v', args[4], 's', args[5], 'e', args[6], 'sq', sequence,
+    'o', args[15], 'r', args[13])
+  local number = redis.call('HMGET', keys[4], 'epoch', 'cool')
+  if tonumber(args[8]) > tonumber(number[1] or '0') then
+    redis.call('HSET', keys[4], 'epoch', args[8])
+  end
+  if live ~= (before == 'A') then
+    redis.call('HINCRBY', keys[4], 'pairs', live and 1 or -1)
+  end
+  if not live and args[7] == '1' and tonumber(args[11]) > tonumber(number[2] or '0') then
+    redis.call('HSET', keys[4], 'cool', args[11])
+  end
+  apply_tag(keys, args, args[9])
+  apply_tag(keys, args, args[10])
+  if not before then
+    for place = 6, 9 do
+      redis.call('ZADD', keys[place], 0, args[3])
+    end
+  end
+  if live then
+    redis.call('ZADD', keys[10], args[6], args[3])
+  else
+    redis.call('ZREM', keys[10], args[3])
+    redis.call('ZADD', keys[11], args[12], args[3])
+  end
+end
+
+-- Why the number cannot take the binding, or nil.
+local function refused(keys, args)
+  local now = now_ms()
+  local number = redis.call('HMGET', keys[4], 'epoch', 'pairs', 'cool')
+  local pairs_on = tonumber(number[2] or '0')
+  if args[7] == '1' then
+    -- Equal: the lease was used already. Leases of a shared number run side by side, in no order.
+    if tonumber(args[8]) <= tonumber(number[1] or '0') then return {'LEASE_STALE'} end
+    if pairs_on > 0 then return {'NUMBER_OCCUPIED'} end
+  elseif pairs_on >= MAX_PAIRS then
+    return {'NUMBER_FULL'}
+  end
+  if tonumber(number[3] or '0') > now then return {'NUMBER_COOLING'} end
+  local marks = redis.call('HMGET', keys[5], args[9], args[10])
+  for place = 1, 2 do
+    local mark = marks[place]
+    if mark and (not tonumber(mark) or tonumber(mark) > now) then return {'PARTY_ON_NUMBER'} end
+  end
+end

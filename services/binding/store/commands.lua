@@ -1,0 +1,116 @@
+-- One function per command. Keys and args as in apply.lua, further ones from 16 on.
+-- Invariant: a request id has one effect: its claim, the state and the outbox entry are one write.
+
+-- args: 16 body hash, 17 deadline of the lease. Key 12: the request.
+export('create', function(keys, args)
+  local refusal = cell_check(keys, args)
+  if refusal then return refusal end
+  local known = redis.call('GET', keys[12])
+  if known then return {'KNOWN', known} end
+  if tonumber(args[17]) <= now_ms() then return {'LEASE_STALE'} end
+  refusal = refused(keys, args)
+  if refusal then return refusal end
+  local sequence = whole(cell_append(keys, args[14]))
+  apply(keys, args, sequence)
+  -- Lives as long as the binding's record, which is at least 24 h: `forget` drops it.
+  redis.call('SET', keys[12], args[16] .. args[3])
+  return {'OK', sequence}
+end)
+
+-- args: 16 version it was made from, 17 body hash. Key 12: the request.
+export('change', function(keys, args)
+  local refusal = cell_check(keys, args)
+  if refusal then return refusal end
+  local known = redis.call('GET', keys[12])
+  if known then return {'KNOWN', known} end
+  local now = redis.call('HMGET', keys[3], 'v', 's', 'e')
+  if now[1] ~= args[16] or now[2] ~= 'A' or tonumber(now[3]) <= now_ms() then return {'STALE'} end
+  local sequence = whole(cell_append(keys, args[14]))
+  apply(keys, args, sequence)
+  redis.call('SET', keys[12], args[17] .. args[3], 'PX', REQUEST_LIFE_MS)
+  return {'OK', sequence}
+end)
+
+-- args: 16 version it was made from, 17 '1': only once it has expired by the store's clock.
+export('release', function(keys, args)
+  local refusal = cell_check(keys, args)
+  if refusal then return refusal end
+  local now = redis.call('HMGET', keys[3], 'v', 's', 'e')
+  if now[1] ~= args[16] or now[2] ~= 'A' then return {'STALE'} end
+  if args[17] == '1' and tonumber(now[3]) > now_ms() then return {'EARLY'} end
+  local sequence = whole(cell_append(keys, args[14]))
+  apply(keys, args, sequence)
+  return {'OK', sequence}
+end)
+
+-- Heal and repair: newer wins, whatever the number's limits say: it has happened. With an entry,
+-- which is published, the version must be the one after 16; without, the state is Kafka's.
+-- args: 16 version it was made from, then a body hash per request; keys from 12: the requests.
+export('restore', function(keys, args)
+  local publish = args[14] ~= ''
+  local refusal = (publish and cell_check or cell_check_read)(keys, args)
+  if refusal then return refusal end
+  local version = redis.call('HGET', keys[3], 'v') or '0'
+  if publish and version ~= args[16] then return {'STALE'} end
+  if tonumber(args[4]) <= tonumber(version) then return {'OK', '0'} end
+  local sequence = publish and whole(cell_append(keys, args[14])) or '0'
+  apply(keys, args, sequence)
+  for place = 12, #keys do
+    local value = args[place + 5] .. args[3]
+    if place == 12 then
+      redis.call('SET', keys[place], value)
+    else
+      redis.call('SET', keys[place], value, 'PX', REQUEST_LIFE_MS)
+    end
+  end
+  return {'OK', sequence}
+end)
+
+-- Publishes what the store has once more. args: 3 version, 4 outbox entry. Key 3: binding or key.
+export('republish', function(keys, args)
+  local refusal = cell_check(keys, args)
+  if refusal then return refusal end
+  if (redis.call('HGET', keys[3], 'v') or '0') ~= args[3] then return {'STALE'} end
+  return {'OK', whole(cell_append(keys, args[4]))}
+end)
+
+-- Drops an ended binding: its record, indexes and request ids, and marks that no longer cool.
+-- With an entry (the tombstones) only when its time has come; without, a tombstone was read.
+-- args: 3 id, 4 version, 5 outbox entry, 6 tag of A, 7 tag of B. Keys as above.
+export('forget', function(keys, args)
+  local publish = args[5] ~= ''
+  local refusal = (publish and cell_check or cell_check_read)(keys, args)
+  if refusal then return refusal end
+  local state = redis.call('HMGET', keys[3], 'v', 's')
+  if state[1] ~= args[4] then return {'STALE'} end
+  local now = now_ms()
+  if publish then
+    local at = redis.call('ZSCORE', keys[11], args[3])
+    if not at or tonumber(at) > now then return {'EARLY'} end
+  end
+  local sequence = publish and whole(cell_append(keys, args[5])) or '0'
+  if state[2] == 'A' then redis.call('HINCRBY', keys[4], 'pairs', -1) end
+  redis.call('DEL', keys[3])
+  for place = 6, 11 do
+    redis.call('ZREM', keys[place], args[3])
+  end
+  for place = 12, #keys do
+    -- An id that expired may have been used again, for another binding.
+    if string.sub(redis.call('GET', keys[place]) or '', 17) == args[3] then
+      redis.call('DEL', keys[place])
+    end
+  end
+  for place = 6, 7 do
+    local mark = redis.call('HGET', keys[5], args[place])
+    if mark and (mark == 'L' .. args[3] or (tonumber(mark) and tonumber(mark) <= now)) then
+      redis.call('HDEL', keys[5], args[place])
+    end
+  end
+  local number = redis.call('HMGET', keys[4], 'pairs', 'cool')
+  if tonumber(number[1] or '0') <= 0 and tonumber(number[2] or '0') <= now
+    and redis.call('EXISTS', keys[6]) == 0 then
+    -- Its highest epoch goes too: a lease lives 10 minutes at most, this is 24 h later.
+    redis.call('DEL', keys[4])
+  end
+  return {'OK', sequence}
+end)

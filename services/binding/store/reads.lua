@@ -1,0 +1,68 @@
+-- Reads, and route keys. Invariant: a read never answers from a store that is not whole.
+
+-- The sequence of a record if Kafka has yet to acknowledge it, else 0: one of an older store epoch
+-- can only be judged here.
+local function pending(keys, sequence)
+  local acked = redis.call('HGET', keys[1], 'acked') or '0'
+  return tonumber(sequence or '0') > tonumber(acked) and sequence or '0'
+end
+
+-- Key 3: a request. Answers body hash and binding, or ''.
+export('answered', function(keys, args)
+  return cell_check_read(keys, args) or {'OK', redis.call('GET', keys[3]) or ''}
+end)
+
+-- Key 3: a binding. Answers record, order tag and the sequence to wait for.
+export('get', function(keys, args)
+  local refusal = cell_check_read(keys, args)
+  if refusal then return refusal end
+  local got = redis.call('HMGET', keys[3], 'r', 'o', 'sq')
+  return {'OK', got[1] or '', got[2] or '', pending(keys, got[3])}
+end)
+
+-- Key 3: a binding. Answers its version, '0' where there is none.
+export('version', function(keys, args)
+  return cell_check_read(keys, args) or {'OK', redis.call('HGET', keys[3], 'v') or '0'}
+end)
+
+-- Key 3: an index. args: 3 the last id of the page before or '', 4 how many.
+export('page', function(keys, args)
+  local refusal = cell_check_read(keys, args)
+  if refusal then return refusal end
+  local from = args[3] == '' and '-' or '(' .. args[3]
+  return {'OK', unpack(redis.call('ZRANGEBYLEX', keys[3], from, '+', 'LIMIT', 0, args[4]))}
+end)
+
+-- Key 3: expiry or forget. args: 3 how many. Answers the store's clock and the ids that are due.
+export('due', function(keys, args)
+  local refusal = cell_check_read(keys, args)
+  if refusal then return refusal end
+  local now = whole(now_ms())
+  return {'OK', now, unpack(redis.call('ZRANGEBYSCORE', keys[3], '-inf', now, 'LIMIT', 0, args[3]))}
+end)
+
+-- Sets a route key if there is none. Key 3: the key. args: 3 record, 4 outbox entry. Answers the
+-- record that stands and the sequence to wait for.
+export('put_key', function(keys, args)
+  local refusal = cell_check_read(keys, args)
+  if refusal then return refusal end
+  local got = redis.call('HMGET', keys[3], 'r', 'sq')
+  if got[1] then return {'OK', got[1], pending(keys, got[2])} end
+  refusal = cell_check(keys, args)
+  if refusal then return refusal end
+  local sequence = whole(cell_append(keys, args[4]))
+  redis.call('HSET', keys[3], 'r', args[3], 'sq', sequence, 'v', '1')
+  return {'OK', args[3], sequence}
+end)
+
+-- Heal: the last record of a route key on its topic. args: 3 record ('': a tombstone), 4 version.
+export('restore_key', function(keys, args)
+  local refusal = cell_check_read(keys, args)
+  if refusal then return refusal end
+  if args[3] == '' then
+    redis.call('DEL', keys[3])
+  else
+    redis.call('HSET', keys[3], 'r', args[3], 'sq', '0', 'v', args[4])
+  end
+  return {'OK'}
+end)

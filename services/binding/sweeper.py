@@ -1,0 +1,115 @@
+"""Releases bindings whose time is over, and forgets ended ones: jobs of the cell's owner.
+
+Refuses to work while its clock and the store's disagree by 2 s (design decision 16). Invariant:
+whether a binding is due is decided by the store's clock inside the function that releases it, and
+only from the version that was read, so none is released early or twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
+
+from services.binding.domain import Reason
+from services.binding.ports import Bindings, Lost, Stored
+from services.runtime.clock import Clock
+from services.runtime.errors import Unavailable
+from services.runtime.metrics import Metrics, Name
+from services.runtime.telemetry import logger
+
+_BATCH: Final = 500  # one pipeline: about 60 ms of work, so that answers are not held up longer
+_IDLE_SECONDS: Final = 0.1
+_RETRY_SECONDS: Final = 0.5
+_SKEW_MS: Final = 2000
+_ACK_SECONDS: Final = 30.0
+_LOG: Final = logger(__name__)
+
+
+class Sweeper:
+    """One of the two jobs; see `expiry` and `forgetter`."""
+
+    def __init__(
+        self,
+        what: Literal["expiry", "forget"],
+        bindings: Bindings,
+        apply: Callable[[Stored, int], Awaitable[int]],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._what = what
+        self._bindings = bindings
+        self._apply = apply
+        self._clock = clock
+        self._lag = metrics.histogram(Name.SWEEP_LAG_SECONDS, job=what)
+        self._skew = metrics.gauge(Name.STORE_CLOCK_SKEW_SECONDS)
+        self._halted = metrics.gauge(Name.SWEEPER_STOPPED, job=what)
+        self._stopped = False
+
+    async def run(self) -> None:
+        """Sweeps until cancelled. While the store or Kafka is away it waits."""
+        before = 0
+        while True:
+            try:
+                count, sequence = await self.sweep()
+                # One batch is worked on while Kafka takes the one before: the outbox stays short.
+                await self._bindings.published(before, _ACK_SECONDS)
+                before = sequence
+            except Unavailable as why:
+                _LOG.warning("sweeper waits", job=self._what, reason=why.reason)
+                before, count = 0, 0
+                await asyncio.sleep(_RETRY_SECONDS)
+            if count < _BATCH:
+                await asyncio.sleep(_IDLE_SECONDS)
+
+    async def sweep(self) -> tuple[int, int]:
+        """One batch: how many were due, and the highest outbox sequence."""
+        now, ids = await self._bindings.due(self._what, _BATCH)
+        skew = now - self._clock.epoch_ms()
+        self._skew.set(skew / 1000)
+        self._halted.set(abs(skew) > _SKEW_MS)
+        if abs(skew) > _SKEW_MS:
+            if not self._stopped:
+                _LOG.error("clocks disagree, nothing is swept", job=self._what, skew_ms=skew)
+            self._stopped = True
+            return 0, 0
+        self._stopped = False
+        outcomes = await asyncio.gather(
+            *(self._one(each, now) for each in ids), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome  # after all of them came to an end
+        return len(ids), max((o for o in outcomes if isinstance(o, int)), default=0)
+
+    async def _one(self, binding: str, now: int) -> int:
+        stored = await self._bindings.get(binding)
+        if stored is None:
+            return 0
+        b = stored.binding
+        due = b.terms.expire_ms if self._what == "expiry" else b.forget_ms
+        try:
+            sequence = await self._apply(stored, now)
+        except Lost:  # released, extended or forgotten by another hand
+            return 0
+        self._lag.observe(max(0, now - due) / 1000)
+        return sequence
+
+
+def expiry(bindings: Bindings, clock: Clock, metrics: Metrics) -> Sweeper:
+    """Releases bindings at their expiry, reason EXPIRED."""
+
+    async def release(stored: Stored, now: int) -> int:
+        if not stored.binding.live:
+            return 0
+        ended = stored.binding.released(now, Reason.EXPIRED)
+        return await bindings.release(stored, ended, due=True)
+
+    return Sweeper("expiry", bindings, release, clock, metrics)
+
+
+def forgetter(bindings: Bindings, clock: Clock, metrics: Metrics) -> Sweeper:
+    """Forgets ended bindings at the later of their cooling's end and 24 h."""
+
+    async def forget(stored: Stored, _now: int) -> int:
+        return await bindings.forget(stored)
+
+    return Sweeper("forget", bindings, forget, clock, metrics)

@@ -1,0 +1,168 @@
+"""Protos to the domain and back. Pure and total: any message gives a value or InvalidArgument.
+
+Refuses to repeat in an error what a request held. Invariant: what leaves here as a resource holds
+no real number: a Binding has no field for one.
+"""
+
+import re
+from typing import Final, NoReturn
+
+from axbridge.binding.v1 import binding_pb2, binding_service_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.binding.domain import Binding, Direction, Terms
+from services.binding.handlers import Create, Find, Update
+from services.binding.messages import DIRECTIONS, REASONS, millis, timestamp
+from services.runtime.errors import InvalidArgument
+from services.runtime.ids import request_id
+from services.runtime.phone import PhoneNumber, is_middle_number, parse_party
+
+_SEGMENT: Final = r"[a-z][a-z0-9-]{0,31}"
+_TENANT: Final = re.compile(rf"tenants/({_SEGMENT})", re.ASCII)
+_POOL: Final = re.compile(rf"tenants/({_SEGMENT})/pools/{_SEGMENT}", re.ASCII)
+_NAME: Final = re.compile(
+    rf"tenants/({_SEGMENT})/bindings/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})",
+    re.ASCII,
+)
+_INDUSTRY: Final = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONGEST_ORDER: Final = 64
+_LONGEST_DATA: Final = 512
+_LONGEST_CALL: Final = 1440
+_PAGE: Final = 100
+_LONGEST_PAGE: Final = 1000
+_YEAR_10000: Final = 253_402_300_800  # seconds; Timestamp ends before it
+_STATES: Final = {
+    True: binding_pb2.BINDING_STATE_ACTIVE,
+    False: binding_pb2.BINDING_STATE_RELEASED,
+}
+_DIRECTIONS: Final = {0: Direction.BOTH, **{each.value: each for each in Direction}}
+
+
+def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
+    """Raises InvalidArgument: REQUEST_ID_INVALID, PARTY_NUMBER_…, PARTIES_EQUAL, EXPIRY_PAST,
+    INVALID_FIELD."""
+    tenant = _matched(_TENANT, request.parent, "parent")[1]
+    identity = request_id(request.request_id)
+    if _matched(_POOL, request.pool, "pool")[1] != tenant:
+        _invalid("pool")
+    _order(request.order_id)
+    _matched(_INDUSTRY, request.industry_id, "industry_id")
+    direction = _DIRECTIONS.get(request.direction)
+    if direction is None:
+        _invalid("direction")
+    if not 0 <= request.max_call_minutes <= _LONGEST_CALL:
+        _invalid("max_call_minutes")
+    if len(request.customer_data) > _LONGEST_DATA:
+        _invalid("customer_data")
+    expire = _expiry(request.HasField("expire_time"), request.expire_time)
+    a = parse_party(request.number_a.e164, "number_a")
+    b = parse_party(request.number_b.e164, "number_b")
+    if a == b:
+        raise InvalidArgument("PARTIES_EQUAL", "A and B are the same number")
+    return Create(
+        tenant,
+        identity,
+        a,
+        b,
+        Terms(
+            pool=request.pool,
+            order_id=request.order_id,
+            industry_id=request.industry_id,
+            expire_ms=expire,
+            direction=direction,
+            max_call_minutes=request.max_call_minutes,
+            customer_data=request.customer_data,
+        ),
+    )
+
+
+def update(request: binding_service_pb2.UpdateBindingRequest) -> Update:
+    """Raises InvalidArgument: REQUEST_ID_INVALID, EXPIRY_PAST, INVALID_FIELD."""
+    tenant, binding = name(request.name)
+    if request.version < 1:
+        _invalid("version")
+    expire = _expiry(request.HasField("expire_time"), request.expire_time)
+    return Update(tenant, binding, request_id(request.request_id), request.version, expire)
+
+
+def release(request: binding_service_pb2.ReleaseBindingRequest) -> tuple[str, str, int]:
+    """Tenant, binding and version (0: any). Raises InvalidArgument: INVALID_FIELD."""
+    tenant, binding = name(request.name)
+    if request.version < 0:
+        _invalid("version")
+    return tenant, binding, request.version
+
+
+def find(request: binding_service_pb2.ListBindingsRequest) -> Find:
+    """Raises InvalidArgument: NUMBER_INVALID, PARTY_NUMBER_…, INVALID_FIELD."""
+    tenant = _matched(_TENANT, request.parent, "parent")[1]
+    if not 0 <= request.page_size <= _LONGEST_PAGE:
+        _invalid("page_size")
+    kind: str | None = request.WhichOneof("filter")
+    by: str | PhoneNumber
+    if kind == "order_id":
+        by, kind = _order(request.order_id), "order"
+    elif kind == "number":
+        by = request.number.removeprefix("numbers/")
+        if not request.number.startswith("numbers/") or not is_middle_number(by):
+            raise InvalidArgument("NUMBER_INVALID", "not a number of the 700 range")
+    elif kind == "party":
+        by = parse_party(request.party.e164, "party")
+    else:
+        _invalid("filter")
+    return Find(tenant, by, kind, request.page_size or _PAGE, request.page_token)
+
+
+def name(text: str) -> tuple[str, str]:
+    """Tenant and binding id of a resource name. Raises InvalidArgument: INVALID_FIELD."""
+    found = _matched(_NAME, text, "name")
+    return found[1], found[2]
+
+
+def resource(binding: Binding) -> binding_pb2.Binding:
+    """The binding as answered."""
+    terms = binding.terms
+    return binding_pb2.Binding(
+        name=f"tenants/{binding.tenant}/bindings/{binding.id}",
+        number=f"numbers/{binding.number}",
+        pool=terms.pool,
+        mode=binding_pb2.BINDING_MODE_AXB,
+        state=_STATES[binding.live],
+        release_reason=REASONS[binding.reason],
+        order_id=terms.order_id,
+        industry_id=terms.industry_id,
+        direction=DIRECTIONS[terms.direction],
+        max_call_minutes=terms.max_call_minutes,
+        expire_time=timestamp(terms.expire_ms),
+        create_time=timestamp(binding.create_ms),
+        update_time=timestamp(binding.update_ms),
+        release_time=timestamp(binding.release_ms),
+        version=binding.version,
+        customer_data=terms.customer_data,
+    )
+
+
+def _matched(pattern: re.Pattern[str], text: str, field: str) -> re.Match[str]:
+    found = pattern.fullmatch(text)
+    if found is None:
+        _invalid(field)
+    return found
+
+
+def _order(text: str) -> str:
+    if not 1 <= len(text) <= _LONGEST_ORDER or _CONTROL.search(text):
+        _invalid("order_id")
+    return text
+
+
+def _expiry(given: bool, time: Timestamp) -> int:
+    if not given or not 0 <= time.nanos < 1_000_000_000 or abs(time.seconds) >= _YEAR_10000:
+        _invalid("expire_time")
+    if time.seconds <= 0:  # before any clock; also keeps 0 for "not yet"
+        raise InvalidArgument("EXPIRY_PAST", "expire_time lies in the past")
+    return millis(time)
+
+
+def _invalid(field: str) -> NoReturn:
+    raise InvalidArgument("INVALID_FIELD", "a field is missing or malformed", field=field)
