@@ -10,12 +10,11 @@ from typing import Final, Protocol
 
 from axbridge.router.v1 import events_pb2
 from axbridge.type.v1 import sealed_pb2
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.router.domain import TREATMENT, Decision, Progress
 from services.router.journal import Journal
 from services.router.segments import PROGRESSED, REFUSED, ROUTED
+from services.router.translate import duration, timestamp
 from services.runtime.sealing import Sealed, associated
 
 
@@ -139,15 +138,3 @@ def _fact(
         journal_sequence=sequence,
         time=timestamp(time_ms),
     )
-
-
-def timestamp(time_ms: int) -> Timestamp:
-    """Milliseconds since 1970 as a Timestamp."""
-    seconds, ms = divmod(time_ms, 1000)
-    return Timestamp(seconds=seconds, nanos=ms * 1_000_000)
-
-
-def duration(span_ms: int) -> Duration:
-    """Milliseconds as a Duration."""
-    seconds, ms = divmod(span_ms, 1000)
-    return Duration(seconds=min(seconds, 315_576_000_000), nanos=ms * 1_000_000)

@@ -13,10 +13,9 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
+from services.router.publisher import Publishing
 from services.router.segments import (
     KINDS,
     LONGEST_BODY,
@@ -28,6 +27,7 @@ from services.router.segments import (
     total_bytes,
 )
 from services.runtime.envelope import Envelope
+from services.runtime.publisher import Outgoing
 from services.runtime.telemetry import logger
 from services.runtime.topics import partition_of
 
@@ -40,21 +40,10 @@ _LAST_SECONDS: Final = 5.0  # to ship the rest when stopping
 class Shipper:
     """Follows the folder on the thread that calls `run`."""
 
-    def __init__(self, bootstrap: str, folder: Path, topic: str, *, producer: Any = None) -> None:
+    def __init__(self, publisher: Publishing, folder: Path, topic: str) -> None:
         self._folder, self._topic = folder, topic
         folder.mkdir(parents=True, exist_ok=True)
-        self._producer = producer or Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "acks": "all",
-                "linger.ms": 2,
-                "message.timeout.ms": 30_000,
-                "reconnect.backoff.max.ms": 1000,
-                "queue.buffering.max.messages": 1_000_000,
-            }
-        )
-        self._partitions = 0
+        self._publisher = publisher
         self._positions = self._load()
         self.shipped = 0  # events acknowledged since the start
         self.damaged = 0  # octets that no event could be read from
@@ -78,13 +67,14 @@ class Shipper:
 
     def ship(self) -> bool:
         """One round over all segments; whether it moved anything."""
-        if not self._partitions and not self._learn_partitions():
+        partitions = self._publisher.partitions(self._topic)
+        if not partitions:
             return False
         segments = list_segments(self._folder)
         newest = {segment.journal: segment.number for segment in segments}
         moved: dict[str, int] = {}
         done: list[Segment] = []
-        batch: list[tuple[str, Item]] = []
+        batch: list[Outgoing] = []
         damaged, unfinished = 0, ""
         for segment in segments:
             at = moved[segment.path.name] = self._positions.get(segment.path.name, 0)
@@ -94,7 +84,7 @@ class Shipper:
             closed = segment.number < newest[segment.journal] or not self._alive(segment.journal)
             data = _stretch(segment.path, at)
             got = read(data, at, closed=closed)
-            batch += [(segment.journal, item) for item in got.items]
+            batch += [self._outgoing(segment.journal, item, partitions) for item in got.items]
             damaged += got.damaged
             if not closed or len(data) == _STRETCH:
                 # No frame is as long as half a stretch, so one without any holds none.
@@ -104,7 +94,7 @@ class Shipper:
             else:
                 damaged += at + len(data) - got.next
                 done.append(segment)
-        if batch and not self._produce(batch):
+        if batch and not self._publisher.publish(batch):
             return False
         self.shipped += len(batch)
         self._note_damage(damaged)
@@ -117,45 +107,16 @@ class Shipper:
             self._store()
         return bool(batch or done)
 
-    def _learn_partitions(self) -> bool:
-        try:
-            found = self._producer.list_topics(self._topic, timeout=2).topics[self._topic]
-        except KafkaException:  # no broker yet
-            return False
-        self._partitions = len(found.partitions)
-        return self._partitions > 0
-
-    def _produce(self, batch: list[tuple[str, Item]]) -> bool:
-        """Whether all were acknowledged. Those of one call keep their order in one journal."""
-        failed: list[KafkaError] = []
-        left = len(batch)
-
-        def on_delivery(error: KafkaError | None, _message: Message) -> None:
-            nonlocal left
-            left -= 1
-            if error is not None:
-                failed.append(error)
-
-        for journal, item in batch:
-            partition = partition_of(item.key.decode("ascii", "replace"), self._partitions)
-            headers = _envelope(journal, item).headers()
-            while True:
-                try:
-                    self._producer.produce(
-                        self._topic, partition=partition, key=item.key, value=item.value,
-                        headers=headers, on_delivery=on_delivery,
-                    )  # fmt: skip
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
-        while left:
-            self._producer.poll(0.1)
-        for error in failed:
-            if error.fatal():
-                raise KafkaException(error)
-        if failed:
-            _LOG.warning("events not acknowledged", count=len(failed), error=failed[0].name())
-        return not failed
+    def _outgoing(self, journal: str, item: Item, partitions: int) -> Outgoing:
+        envelope = Envelope(
+            event_id=f"{journal}-{item.sequence}",
+            type=KINDS[item.kind],
+            source=f"router/{journal}",
+            time_ms=item.time_ms,
+            sequence=item.sequence,
+        )
+        partition = partition_of(item.key.decode("ascii", "replace"), partitions)
+        return Outgoing(self._topic, partition, item.key, item.value, envelope.headers())
 
     def _alive(self, journal: str) -> bool:
         """Whether a process holds the journal; the kernel lets go of it whatever kills it."""
@@ -201,16 +162,6 @@ class Shipper:
         new = self._folder / "shipped.new"
         new.write_text(text)
         os.replace(new, self._folder / "shipped")
-
-
-def _envelope(journal: str, item: Item) -> Envelope:
-    return Envelope(
-        event_id=f"{journal}-{item.sequence}",
-        type=KINDS[item.kind],
-        source=f"router/{journal}",
-        time_ms=item.time_ms,
-        sequence=item.sequence,
-    )
 
 
 def _stretch(path: Path, at: int) -> bytes:

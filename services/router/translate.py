@@ -8,16 +8,16 @@ from typing import Final, NoReturn
 from axbridge.router.v1 import call_pb2, router_service_pb2
 from axbridge.type.v1.phone_number_pb2 import PhoneNumber
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.router.domain import MARK, TREATMENT, Call, Decision, Kind, Leg, Progress
-from services.router.recorder import duration, timestamp
 from services.runtime.errors import InvalidArgument
 
 _CARRIER: Final = re.compile(r"[a-z0-9-]{1,32}", re.ASCII).fullmatch
 _CALL_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII).fullmatch
 _TRUNK: Final = re.compile(r"[!-~]{0,64}", re.ASCII).fullmatch
-_LEGS: Final = frozenset(Leg)
-_KINDS: Final = frozenset(Kind)
+_LEGS: Final = frozenset[int](Leg)
+_KINDS: Final = frozenset[int](Kind)
 _YEAR_2000: Final = 946_684_800
 _YEAR_2100: Final = 4_102_444_800
 
@@ -99,3 +99,15 @@ def _invalid(field: str) -> NoReturn:
 
 def _invalid_field(field: str) -> NoReturn:
     raise InvalidArgument("INVALID_FIELD", "missing, malformed or out of range", field=field)
+
+
+def timestamp(time_ms: int) -> Timestamp:
+    """Milliseconds since 1970 as a Timestamp."""
+    seconds, ms = divmod(time_ms, 1000)
+    return Timestamp(seconds=seconds, nanos=ms * 1_000_000)
+
+
+def duration(span_ms: int) -> Duration:
+    """Milliseconds as a Duration."""
+    seconds, ms = divmod(span_ms, 1000)
+    return Duration(seconds=min(seconds, 315_576_000_000), nanos=ms * 1_000_000)

@@ -1,0 +1,56 @@
+"""What the router's processes read from the environment (`ROUTER_…`)."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import ServiceSettings
+
+
+class RouterSettings(ServiceSettings):
+    """For the supervisor, its workers and its writer alike."""
+
+    model_config = SettingsConfigDict(env_prefix="ROUTER_")
+
+    data_dir: Path  # the view and the journal; a volume of this pod's own
+    keyring_dir: Path
+    evidence_public_key: Path  # PEM file, or the folder that holds evidence-public.pem
+    # Name of the pod in journals and event ids; stable across restarts, no other pod may have it.
+    id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,48}$")] = "r1"
+    workers: int = Field(default=2, ge=1, le=256)
+    # Beyond this age of the view every call is refused as VIEW_STALE.
+    max_view_age_seconds: float = Field(default=900.0, gt=0)
+    # Bound of all journals of the pod together; beyond it calls are refused (JOURNAL_FULL).
+    journal_max_bytes: int = Field(default=2 * 1024**3, ge=1024**2)
+    threads: int = Field(default=16, ge=1, le=256)  # of each worker
+    calls_topic: str = "router.calls.v1"
+    routes_topic: str = "binding.routes.v1"
+    keys_topic: str = "binding.keys.v1"
+    # Set by the supervisor for its children: which worker, and that it watches them.
+    worker: int = Field(default=0, ge=0)
+    supervised: bool = False
+
+    @property
+    def view_dir(self) -> Path:
+        """Where the view lies."""
+        return self.data_dir / "view"
+
+    @property
+    def journal_dir(self) -> Path:
+        """Where the journals lie."""
+        return self.data_dir / "journal"
+
+
+class RecordsSettings(ServiceSettings):
+    """For `python -m services.router.records`."""
+
+    model_config = SettingsConfigDict(env_prefix="ROUTER_")
+
+    data_dir: Path
+    keyring_dir: Path
+    calls_topic: str = "router.calls.v1"
+    records_topic: str = "router.records.v1"
+    records_abandon_after_seconds: float = Field(default=25 * 3600.0, gt=0)
+    records_health_listen: str = "127.0.0.1:0"

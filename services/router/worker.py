@@ -1,0 +1,73 @@
+"""`python -m services.router.worker`: answers switches from the view, one of several processes that
+share the port. Wiring only.
+
+Depends on no neighbour: it opens the view when there is one and journals to its own files. Ready
+once the view has held all routes and is young enough, and while the journal takes decisions.
+"""
+
+import threading
+
+from axbridge.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
+
+from services.router.handlers import Router
+from services.router.journal import Journal, Limits
+from services.router.opener import RouteOpener
+from services.router.recorder import JournalRecorder
+from services.router.servicer import RouterServicer
+from services.router.settings import RouterSettings
+from services.router.store import ViewReader
+from services.router.supervised import end_with_supervisor
+from services.runtime.clock import SystemClock
+from services.runtime.keyring import EvidenceKeys, FileKeyRing
+from services.runtime.metrics import Metrics
+from services.runtime.sealing import EvidenceWriter, PurgeSealer, Tagger
+from services.runtime.server import Options, ThreadedServer
+from services.runtime.settings import load
+from services.runtime.telemetry import configure_logging
+
+_REFRESH_SECONDS = 0.25
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    settings = load(RouterSettings)
+    configure_logging("router", settings.log_level)
+    clock, keyring, metrics = SystemClock(), FileKeyRing(settings.keyring_dir), Metrics("router")
+    view = ViewReader(settings.view_dir, Tagger(keyring))
+    limits = Limits(folder_bytes=settings.journal_max_bytes)
+    journal = Journal(settings.journal_dir, f"{settings.id}-{settings.worker}", limits)
+    public = EvidenceKeys.load_public(settings.evidence_public_key)
+    recorder = JournalRecorder(journal, PurgeSealer(keyring), EvidenceWriter(public, keyring))
+    max_age_ms = int(settings.max_view_age_seconds * 1000)
+    router = Router(view, RouteOpener(view, keyring), recorder, clock, max_age_ms)
+
+    def ready() -> bool:
+        fresh = clock.epoch_ms() - view.fresh_ms() <= max_age_ms
+        return fresh and not journal.failed and journal.used_bytes < limits.folder_bytes
+
+    stopped = threading.Event()
+
+    def refresh() -> None:
+        while not stopped.wait(_REFRESH_SECONDS):
+            view.refresh()
+            if journal.failed:  # a disk that lost an fsync: let the supervisor start a fresh one
+                server.request_stop(OSError("the journal's disk failed"))
+
+    server = ThreadedServer(
+        Options.of(settings, reuse_port=True, threads=settings.threads), metrics, ready
+    )
+    server.add(add_RouterServiceServicer_to_server, RouterServicer(router, metrics))
+    refresher = threading.Thread(target=refresh, name="view", daemon=True)
+    server.on_stop("view", stopped.set)
+    server.on_stop("refresh", refresher.join)
+    server.on_stop("reader", view.close)
+    server.on_stop("journal", journal.close)
+    refresher.start()
+    server.start()
+    if settings.supervised:
+        end_with_supervisor()
+    server.serve()
+
+
+if __name__ == "__main__":
+    main()
