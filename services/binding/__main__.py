@@ -55,7 +55,8 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
     owner = Owner(cell, kafka, rebuild, jobs=jobs, metrics=metrics)
     server = AioServer(Options.of(settings), metrics, lambda: readiness.ready)
     health = HealthEndpoint(settings.health_listen, metrics.registry, server.is_ready)
-    handlers = Handlers(bindings, numbers, tags, TimeOrderedIds(clock), clock)
+    shortest = settings.minimum_life_seconds * 1000
+    handlers = Handlers(bindings, numbers, tags, TimeOrderedIds(clock), clock, shortest)
     server.add(pb_grpc.add_BindingServiceServicer_to_server, BindingServicer(handlers, clock))
 
     def task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

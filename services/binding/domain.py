@@ -10,8 +10,8 @@ from typing import Final
 
 from services.runtime.errors import Aborted, FailedPrecondition, InvalidArgument
 
-_MINUTE_MS: Final = 60_000
-_DAY_MS: Final = 24 * 60 * _MINUTE_MS
+SHORTEST_MS: Final = 60_000
+_DAY_MS: Final = 24 * 60 * 60_000
 LONGEST_MS: Final = 366 * _DAY_MS
 # An ended binding can be read, and its requests are answered, for at least this long.
 REMEMBERED_MS: Final = _DAY_MS
@@ -113,7 +113,9 @@ class Binding:
         """When an ended binding's records go: its cooling is over and nobody asks any more."""
         return max(self.cool_until_ms, self.release_ms + REMEMBERED_MS)
 
-    def updated(self, version: int, expire_ms: int, request: Answered) -> "Binding":
+    def updated(
+        self, version: int, expire_ms: int, request: Answered, shortest_ms: int = SHORTEST_MS
+    ) -> "Binding":
         """The binding with another expiry.
 
         Raises:
@@ -128,7 +130,7 @@ class Binding:
             )
         if version != self.version:
             raise stale(self.version)
-        check_expiry(expire_ms, now)
+        check_expiry(expire_ms, now, shortest_ms)
         return replace(
             self,
             terms=replace(self.terms, expire_ms=expire_ms),
@@ -156,12 +158,12 @@ class Binding:
         )
 
 
-def check_expiry(expire_ms: int, now: int) -> None:
+def check_expiry(expire_ms: int, now: int, shortest_ms: int = SHORTEST_MS) -> None:
     """Raises InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON or EXPIRY_TOO_FAR."""
     if expire_ms <= now:
         raise InvalidArgument("EXPIRY_PAST", "expire_time lies in the past")
-    if expire_ms < now + _MINUTE_MS:
-        raise InvalidArgument("EXPIRY_TOO_SOON", "expire_time is less than a minute ahead")
+    if expire_ms < now + shortest_ms:
+        raise InvalidArgument("EXPIRY_TOO_SOON", "expire_time is too near")
     if expire_ms > now + LONGEST_MS:
         raise InvalidArgument("EXPIRY_TOO_FAR", "expire_time is more than 366 days ahead")
 

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from services.binding.domain import Answered, Binding, Lease, Reason, Terms, check_expiry, stale
+from services.binding.domain import (
+    SHORTEST_MS,
+    Answered,
+    Binding,
+    Lease,
+    Reason,
+    Terms,
+    check_expiry,
+    stale,
+)
 from services.binding.ports import (
     Answer,
     Bindings,
@@ -81,13 +90,20 @@ class Handlers:
     """Every use case of the service; `deadline` is on the clock's monotonic scale."""
 
     def __init__(
-        self, bindings: Bindings, numbers: Numbers, tags: Tags, ids: IdSource, clock: Clock
+        self,
+        bindings: Bindings,
+        numbers: Numbers,
+        tags: Tags,
+        ids: IdSource,
+        clock: Clock,
+        shortest_ms: int = SHORTEST_MS,
     ) -> None:
         self._bindings = bindings
         self._numbers = numbers
         self._tags = tags
         self._ids = ids
         self._clock = clock
+        self._shortest_ms = shortest_ms
 
     async def create(self, wish: Create, deadline: float) -> Binding:
         """Binds through a number of the pool. See CreateBinding."""
@@ -98,7 +114,7 @@ class Handlers:
         answer = await self._bindings.answered(tenant, wish.request_id)
         if answer is not None:
             return await self._again(answer, body, deadline)
-        check_expiry(terms.expire_ms, self._clock.epoch_ms())
+        check_expiry(terms.expire_ms, self._clock.epoch_ms(), self._shortest_ms)
         tags = self._tags.party(tenant, wish.a.e164), self._tags.party(tenant, wish.b.e164)
         order_tag = self._tags.order(tenant, terms.order_id)
         excluded: tuple[str, ...] = ()
@@ -159,7 +175,7 @@ class Handlers:
         for _ in range(_RACES):
             old = await self._stored(wish.tenant, wish.binding)
             request = Answered(wish.request_id, body, self._clock.epoch_ms(), 0)
-            new = old.binding.updated(wish.version, wish.expire_ms, request)
+            new = old.binding.updated(wish.version, wish.expire_ms, request, self._shortest_ms)
             try:
                 sequence = await self._bindings.change(old, new)
             except Taken as twin:

@@ -74,7 +74,7 @@ class BindingRebuild:
         if stored is None:
             return record.value is not None and await self._repair_unknown(record)
         if record.value is None or seen < stored.binding.version:
-            args = [stored.binding.version, self._bindings.same(stored)]
+            args: list[Argument] = [stored.binding.version, self._bindings.same(stored)]
             await self._cell.call("republish", [self._bindings.key(stored.binding.id)], args)
             return True
         if seen > stored.binding.version:

@@ -19,4 +19,6 @@ class BindingSettings(RedisSettings):
     allocator_target: str = Field(min_length=1)  # host:port of allocator's gRPC
     keyring_dir: Path  # the key ring's folder
     evidence_public_key: Path  # PEM, X25519; see services/runtime/keyring.py
+    # A binding ends at least this far ahead. Lowered only to show an expiry without waiting for it.
+    minimum_life_seconds: int = Field(default=60, ge=1, le=86_400)
     cell: str = Field(default="c0", pattern=r"^[a-z0-9-]{1,32}$")
