@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from services.runtime.cell import Cell
 from services.runtime.errors import Unavailable
+from services.runtime.metrics import Metrics, Name
 from services.runtime.publisher import Publisher, PublishFailed, Publishing
 from services.runtime.rebuild import Rebuild, heal
 from services.runtime.relay import Deposed, Relay
@@ -43,14 +44,17 @@ class Owner:
         *,
         jobs: Sequence[Job] = (),
         connect: Callable[[], Publishing] | None = None,
-        repair: bool = True,
+        metrics: Metrics | None = None,
     ) -> None:
         self._cell = cell
         self._bootstrap = bootstrap
         self._rebuild = rebuild
         self._jobs = jobs
         self._connect = connect or (lambda: Publisher(bootstrap))
-        self._repair = repair
+        self._metrics = metrics or Metrics(cell.service)
+        self._owns = self._metrics.gauge(Name.CELL_OWNER, cell=cell.name)
+        self._waiting = self._metrics.gauge(Name.OUTBOX_WAITING, cell=cell.name)
+        self._heals = self._metrics.counter(Name.HEALS, cell=cell.name)
         self._owner = uuid.uuid4().hex
         self.owning = False
 
@@ -88,6 +92,7 @@ class Owner:
             return
         if answer == b"LOST" or rest[2] != b"ready":
             _log.warning("healing the store from Kafka")
+            self._heals.inc()
             await self._while_kept(
                 heal(self._cell, self._owner, LEASE_MS, self._bootstrap, self._rebuild)
             )
@@ -95,18 +100,19 @@ class Owner:
         await self._own(int(rest[0]), int(rest[1]))
 
     async def _own(self, epoch: int, acked: int) -> None:
-        relay = Relay(self._cell, self._owner, self._connect)
+        relay = Relay(self._cell, self._owner, self._connect, self._metrics)
+        repair = Repair(self._cell, self._bootstrap, self._rebuild, epoch, self._metrics)
         await self._cell.refresh()
-        work: list[Awaitable[object]] = [self._announced(relay, epoch, acked)]
-        if self._repair:
-            work.append(Repair(self._cell, self._bootstrap, self._rebuild, epoch).run())
-        work += [job() for job in self._jobs]
+        work = [self._announced(relay, epoch, acked), repair.run(), *(job() for job in self._jobs)]
         _log.info("owns the cell")
         self.owning = True
+        self._owns.set(1)
         try:
             await self._while_kept(*work)
         finally:
             self.owning = False
+            self._owns.set(0)
+            self._waiting.set(0)
 
     async def _announced(self, relay: Relay, epoch: int, acked: int) -> None:
         """Makes the term known to Kafka, so that a later heal begins above it; then relays."""
@@ -130,6 +136,7 @@ class Owner:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(_KEEP_SECONDS)
-            answer = (await self._cell.raw("acquire", args=(self._owner, LEASE_MS)))[0]
+            answer, *rest = await self._cell.raw("acquire", args=(self._owner, LEASE_MS))
             if answer != b"OWNER":
                 raise Deposed(answer.decode())
+            self._waiting.set(max(0, int(rest[3]) - int(rest[1])))

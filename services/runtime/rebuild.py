@@ -41,10 +41,10 @@ class Rebuild(Protocol):
         """Called once everything is restored and the new term has begun; may append to the outbox
         (with `call_as`)."""
 
-    async def repair(self, record: Record) -> None:
-        """`record`, of an older term, is the last of its key on a topic. Does nothing if it is what
-        the store has; else publishes what the store has again, with a higher version if the
-        record's is higher. Writes with `Cell.call`."""
+    async def repair(self, record: Record) -> bool:
+        """`record`, of an older term, is the last of its key on a topic. False if it is what the
+        store has; else publishes what the store has again, with a higher version if the record's
+        is higher. Writes with `Cell.call`."""
 
 
 async def heal(cell: Cell, owner: str, lease_ms: int, bootstrap: str, rebuild: Rebuild) -> bool:

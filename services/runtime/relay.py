@@ -8,6 +8,7 @@ not acknowledged.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -16,10 +17,12 @@ from redis.exceptions import RedisError
 
 from services.runtime import envelope
 from services.runtime.cell import Cell, unavailable
+from services.runtime.metrics import Metrics, Name
 from services.runtime.publisher import Outgoing, PublishFailed, Publishing
 
 _BATCH: Final = 500  # entries of one round trip: about 15 ms of producing
 _BACKOFF_SECONDS: Final = 0.2
+_NEVER_MS: Final = 1 << 62
 
 
 class Deposed(Exception):
@@ -29,11 +32,16 @@ class Deposed(Exception):
 class Relay:
     """Moves entries from the outbox to Kafka while it owns the cell."""
 
-    def __init__(self, cell: Cell, owner: str, connect: Callable[[], Publishing]) -> None:
+    def __init__(
+        self, cell: Cell, owner: str, connect: Callable[[], Publishing], metrics: Metrics
+    ) -> None:
         self._cell = cell
         self._owner = owner
         self._connect = connect
         self._source = f"/axbridge/{cell.service}/{cell.name}"
+        self._relayed = metrics.counter(Name.RELAYED, cell=cell.name)
+        self._oldest_ms = _NEVER_MS
+        self._seconds = metrics.histogram(Name.OUTBOX_SECONDS, cell=cell.name)
 
     async def run(self, epoch: int, acked: int) -> None:
         """Relays from behind `acked` until deposed.
@@ -48,6 +56,7 @@ class Relay:
                 entries = await self._read(acked)
                 if not entries:
                     continue
+                self._oldest_ms = _NEVER_MS
                 batch = [
                     outgoing
                     for sequence, entry in entries
@@ -63,6 +72,8 @@ class Relay:
                     continue
                 acked = entries[-1][0]
                 await self._mark(epoch, acked)
+                self._relayed.inc(len(batch))
+                self._seconds.observe(max(0.0, time.time() - self._oldest_ms / 1000))
         finally:
             publisher.close()
 
@@ -95,6 +106,7 @@ class Relay:
     def _outgoing(self, sequence: int, entry: bytes, epoch: int) -> Sequence[Outgoing]:
         outgoing = []
         for record in outbox_pb2.OutboxEntry.FromString(entry).records:
+            self._oldest_ms = min(self._oldest_ms, record.time_ms)
             described = envelope.Envelope(
                 event_id=record.event_id or f"{self._cell.service}-{epoch}-{sequence}",
                 type=record.type,

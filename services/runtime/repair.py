@@ -16,6 +16,7 @@ from typing import Any, Final
 from services.runtime.cell import Cell
 from services.runtime.consumer import Follower, Position
 from services.runtime.envelope import header_int
+from services.runtime.metrics import Metrics, Name
 from services.runtime.parking import Parker
 from services.runtime.rebuild import Rebuild
 from services.runtime.record import Record
@@ -26,11 +27,14 @@ _ASK_SECONDS: Final = 0.25
 class Repair:
     """Follows the topics of one term; see `run`."""
 
-    def __init__(self, cell: Cell, bootstrap: str, rebuild: Rebuild, epoch: int) -> None:
+    def __init__(
+        self, cell: Cell, bootstrap: str, rebuild: Rebuild, epoch: int, metrics: Metrics
+    ) -> None:
         self._cell = cell
         self._bootstrap = bootstrap
         self._rebuild = rebuild
         self._epoch = epoch
+        self._repairs = metrics.counter(Name.REPAIRS, cell=cell.name)
         self._loop = asyncio.get_running_loop()
         self._suspects: dict[tuple[str, bytes], tuple[float, Record]] = {}
         self._verified: dict[Position, int] = {}
@@ -82,10 +86,11 @@ class Repair:
     async def _settle(self, fresh_at: float, key: str) -> None:
         for place, (seen_at, record) in list(self._suspects.items()):
             # Only once the topics' ends as of a later moment were read: nothing newer follows.
-            if seen_at < fresh_at and not record.key.startswith(b"cell/"):
-                await self._rebuild.repair(record)
-            if seen_at < fresh_at:
-                self._suspects.pop(place, None)
+            if seen_at >= fresh_at:
+                continue
+            if not record.key.startswith(b"cell/") and await self._rebuild.repair(record):
+                self._repairs.inc()
+            self._suspects.pop(place, None)
         if self._verified and not self._suspects:
             verified, self._verified = self._verified, {}
             await self._cell.redis.hset(

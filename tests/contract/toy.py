@@ -57,17 +57,18 @@ class Toy:
     async def finish(self, store_epoch: bytes) -> None:
         pass
 
-    async def repair(self, record: Record) -> None:
+    async def repair(self, record: Record) -> bool:
         name, seen = record.key.decode(), header_int(record.headers, "ce_axversion")
         current = await self.get(name)
         if current is None or current[1] == seen:
-            return
+            return False
         version = current[1] if current[1] > seen else seen + 1
         await self.cell.call(
             "republish",
             [self.cell.key("v", name)],
             [current[1], version, self._entry(name, current[0], version)],
         )
+        return True
 
     def _entry(self, name: str, value: str, version: int) -> bytes:
         record = outbox_pb2.OutboxRecord(
