@@ -85,7 +85,7 @@ def compare_with_topics(
     while time.monotonic() < deadline and any(e[2] not in leaves.by_id for e in records):
         time.sleep(0.05)
         _read_leaves(folder, vkey, leaves)
-    problems = leaves.problems + [*_differences(records, leaves, ranges)]
+    problems = [*leaves.problems, *_differences(records, leaves, ranges)]
     return problems[:MOST_PROBLEMS]
 
 

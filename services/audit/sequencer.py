@@ -102,7 +102,7 @@ def _follow(
         sequencing.close()
 
 
-def main() -> None:
+def main(topics: Sequence[Topic] = EVENT_TOPICS) -> None:
     """Until SIGTERM or SIGINT; exits with 1 after an error, which is logged."""
     settings = load(SequencerSettings)
     configure_logging("audit", settings.log_level)
@@ -110,7 +110,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        sequence(settings, stop)
+        sequence(settings, stop, topics)
     except Exception:
         _LOG.critical("sequencer failed", exc_info=True)
         sys.exit(1)
