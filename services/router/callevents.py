@@ -128,9 +128,9 @@ def _decision(
     fact, binding, sealed = event.fact, event.binding, event.secrets
     secrets = (sealed.key_id, sealed.box) if event.HasField("secrets") else None
     decision = DecisionFact(
-        _ms(fact.time), fact.journal, fact.journal_sequence, reason == 0, event.number, binding.tenant,
-        binding.binding, binding.version, binding.industry_id, side, reason, cause, event.trunk,
-        secrets, raw,
+        _ms(fact.time), fact.journal, fact.journal_sequence, reason == 0, event.number,
+        binding.tenant, binding.binding, binding.version, binding.industry_id, side, reason,
+        cause, event.trunk, secrets, raw,
     )  # fmt: skip
     return decision, fact.carrier, fact.call_id
 

@@ -101,7 +101,7 @@ class Shipper:
         for segment in done:
             segment.path.unlink(missing_ok=True)
             del moved[segment.path.name]
-        self._drop_locks(segments)
+        self._drop_locks({s.journal for s in segments if s not in done})
         if moved != self._positions:
             self._positions = moved
             self._store()
@@ -133,9 +133,8 @@ class Shipper:
         finally:
             os.close(file)
 
-    def _drop_locks(self, segments: list[Segment]) -> None:
+    def _drop_locks(self, present: set[str]) -> None:
         """Removes the lock files of dead journals that have no segment left."""
-        present = {segment.journal for segment in segments}
         for path in self._folder.glob("*.lock"):
             journal = path.name.removesuffix(".lock")
             if journal not in present and not self._alive(journal):

@@ -136,10 +136,13 @@ def _tombstone(tables: Tables, tombstone: Tombstone) -> bool:
     version, until = tombstone.version, tombstone.time_ms + _GRAVE_MS
     if row is not None:
         state, row_version, seen_until, tag_a, tag_b = _ROW.unpack_from(row)
-        if state == _BURIED or version < row_version:
+        if version < row_version or (version == row_version and state == _BURIED):
             return False
         until = max(until, seen_until)
-        _forget(tables, tombstone.number, tombstone.binding, row[_ROW.size :], tag_a, tag_b)
+        if state == _BURIED:
+            tables.delete(GRAVES, _grave_key(seen_until, key))
+        else:
+            _forget(tables, tombstone.number, tombstone.binding, row[_ROW.size :], tag_a, tag_b)
     tables.put(ROWS, key, _ROW.pack(_BURIED, version, until, b"", b""))
     tables.put(GRAVES, _grave_key(until, key), b"")
     return True
