@@ -29,6 +29,7 @@ from tests.factories import unique
 from tests.sequencer_process import topics_of
 
 PARTITIONS = 3
+KILLS = 8
 
 
 @dataclass
@@ -141,8 +142,8 @@ class Witness:
             self.notes.append(note)
         return len(self.notes)
 
-    def grew(self, seen: int, done: threading.Event) -> bool:
-        return self.look() > seen or done.is_set()
+    def grew(self, seen: int) -> bool:
+        return self.look() > seen
 
     def check(self, vkey: str) -> int:
         """The size of the newest checkpoint."""
@@ -160,40 +161,38 @@ def test_each_distinct_event_is_one_leaf_however_often_the_sequencer_is_killed(
 ) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    chance = random.Random(seed)
-    witness, publisher, done = (
-        Witness(source.served),
-        Publisher(source.bootstrap),
-        threading.Event(),
-    )
+    chance, moments = random.Random(seed), random.Random(seed + 1)
+    witness, publisher = Witness(source.served), Publisher(source.bootstrap)
+    enough = threading.Event()
 
     def publish() -> None:
-        for serial in range(12_000):
-            source.publish(chance, publisher, serial)
-            if serial % 50 == 49:
-                time.sleep(0.02)
+        serial = 0
+        while not enough.wait(0.02):
+            for _ in range(50):
+                source.publish(chance, publisher, serial)
+                serial += 1
         publisher.flush()
-        done.set()
 
     publishing = threading.Thread(target=publish)
     publishing.start()
-    kills = 0
-    moments = random.Random(seed + 1)
     try:
-        while not done.is_set() or kills < 5:
+        for _ in range(KILLS):
             with source.sequencer() as process:
                 # Killed at a random moment of work, not of starting up.
-                until(partial(witness.grew, witness.look(), done))
-                time.sleep(moments.random() * 0.3)
+                until(partial(witness.grew, witness.look()))
+                at = time.monotonic() + moments.random() * 0.5
+                while time.monotonic() < at:
+                    witness.look()
+                    time.sleep(0.002)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-                kills += 1
     finally:
+        enough.set()
         publishing.join()
     publisher.publish(source.bindings, "the last one", created("b"))
     publisher.flush()
     leaves = len(source.ids) + source.malformed + 1
-    print(f"{kills} kills, {len(witness.notes)} checkpoints, {leaves} leaves")
+    print(f"{len(witness.notes)} checkpoints, {leaves} leaves")
     with source.sequencer() as process:
         until(lambda: witness.look() and witness.check(source.vkey) >= leaves)
         process.send_signal(signal.SIGTERM)
