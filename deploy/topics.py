@@ -86,7 +86,7 @@ def _counts(admin: AdminClient, seconds: float) -> dict[str, int]:
         except FailedPrecondition as error:
             if error.reason != "TOPIC_MISSING" or time.monotonic() >= deadline:
                 raise
-            time.sleep(0.1)
+            admin.poll(0.1)  # a pause
 
 
 def _silent() -> logging.Logger:

@@ -174,7 +174,7 @@ class Cluster:
             )
             for number in range(1, routers + 1)
         ]
-        records = {"DATA_DIR": str(self.folder / "records"), "EVIDENCE_PUBLIC_KEY": public}
+        records = {"DATA_DIR": str(self.folder / "records"), "RECORDS_HEALTH_LISTEN": "#records"}
         plans.append(Process("records", "services.router.records", "ROUTER", records, ("KAFKA",)))
         audit = {
             "LOG_DIR": str(self.log.parent),
@@ -185,16 +185,19 @@ class Cluster:
         plans.append(Process("audit", "services.audit", "AUDIT", audit, ("KAFKA",)))
         return plans
 
+    def _resolved(self, value: str) -> str:
+        """`@name` is where a process answers gRPC, `#name` where it says that it is healthy."""
+        if value.startswith("@"):
+            return self.addresses[value[1:]]
+        return self.health[value[1:]] if value.startswith("#") else value
+
     def _child(self, plan: Process) -> Child:
         broker = self.brokers.environment()
         env = {
             "LISTEN": self.addresses[plan.name],
             "HEALTH_LISTEN": self.health[plan.name],
             "KEYRING_DIR": str(self.keys / "ring"),
-            **{
-                name: self.addresses.get(v[1:], v) if v[:1] == "@" else v
-                for name, v in plan.env.items()
-            },
+            **{name: self._resolved(value) for name, value in plan.env.items()},
         }
         if "KAFKA" in plan.needs:
             env["KAFKA_BOOTSTRAP"] = broker["KAFKA_BOOTSTRAP"]
