@@ -25,6 +25,7 @@ from deploy.local.trips import Order, PlannedCall
 from services.runtime.status import reason_of
 
 _PATIENCE_SECONDS: Final = 1.0
+_ASK_SECONDS: Final = 0.002  # between two questions of a probe: its resolution
 _PROBE_SHARE: Final = 0.1  # of orders whose propagation is measured at every router
 _LIVE: Final = 2000  # orders under way at once; beyond it the replay falls behind its clock
 
@@ -50,7 +51,7 @@ class Tally:
 
 
 class Replay:
-    """One run over the orders; `speed` is file seconds per second."""
+    """One run over the orders, made in its loop; `speed` is file seconds per second."""
 
     def __init__(
         self,
@@ -170,18 +171,19 @@ class Replay:
     async def _propagated(self, order: Order, number: str, since: float, connects: bool) -> float:
         """Milliseconds from `since` until every router connects (or refuses) the rider."""
 
-        async def settled(switch: router_service_pb2_grpc.RouterServiceAsyncStub) -> None:
+        async def settled(switch: "router_service_pb2_grpc.RouterServiceAsyncStub") -> None:
             while time.perf_counter() - since < _PATIENCE_SECONDS:
                 answer = await self._route(switch, order.rider, number, uuid.uuid4().hex)
                 if (answer.WhichOneof("decision") == "connect") == connects:
                     return
+                await asyncio.sleep(_ASK_SECONDS)
 
         await asyncio.gather(*(settled(switch) for switch in self._switches))
         return (time.perf_counter() - since) * 1000
 
     async def _route(
         self,
-        switch: router_service_pb2_grpc.RouterServiceAsyncStub,
+        switch: "router_service_pb2_grpc.RouterServiceAsyncStub",
         caller: str,
         number: str,
         call_id: str,
@@ -193,7 +195,7 @@ class Replay:
 
     async def _talk(
         self,
-        switch: router_service_pb2_grpc.RouterServiceAsyncStub,
+        switch: "router_service_pb2_grpc.RouterServiceAsyncStub",
         call_id: str,
         seconds: float,
     ) -> None:

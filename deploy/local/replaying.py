@@ -68,15 +68,19 @@ def _replayed(cluster: Cluster, orders: Sequence[Order], speed: float) -> Tally:
     columns = ("replaying", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("replaying", total=len(orders))
-        replay = Replay(
-            cluster.addresses["binding"],
-            cluster.routers,
-            _TENANT,
-            _POOL,
-            speed=speed,
-            progress=lambda: progress.advance(task),
-        )
-        return asyncio.run(replay.run(orders))
+
+        async def replayed() -> Tally:
+            replay = Replay(
+                cluster.addresses["binding"],
+                cluster.routers,
+                _TENANT,
+                _POOL,
+                speed=speed,
+                progress=lambda: progress.advance(task),
+            )
+            return await replay.run(orders)
+
+        return asyncio.run(replayed())
 
 
 def _report(console: Console, tally: Tally) -> None:
