@@ -47,6 +47,7 @@ class BindingRebuild:
         self._records = records
         self._tags = tags
         self._clock = clock
+        self._source = f"/axbridge/{cell.service}/{cell.name}".encode()
         self._suspects: dict[str, events_pb2.Route] = {}
 
     def cell_record(self, epoch: int) -> outbox_pb2.OutboxRecord:
@@ -55,7 +56,8 @@ class BindingRebuild:
 
     async def restore(self, records: Sequence[Record], store_epoch: bytes) -> None:
         """See Rebuild. The state topic comes first: routes are judged by what it restored."""
-        await asyncio.gather(*(self._restore(r, store_epoch) for r in _newest(records)))
+        ours = [record for record in records if self._is_ours(record)]
+        await asyncio.gather(*(self._restore(record, store_epoch) for record in _newest(ours)))
 
     async def finish(self, store_epoch: bytes) -> None:
         """See Rebuild. Routes above the state were never acknowledged: their callers were told to
@@ -68,6 +70,8 @@ class BindingRebuild:
 
     async def repair(self, record: Record) -> bool:
         """See Rebuild."""
+        if not self._is_ours(record):
+            return False
         if record.topic == topics.BINDING_KEYS.name:
             return await self._repair_key(record)
         stored, seen = await self._get(record.key.decode().partition("/")[2]), _version(record)
@@ -80,6 +84,10 @@ class BindingRebuild:
         if seen > stored.binding.version:
             await self._overrule(_route(record))
         return seen > stored.binding.version
+
+    def _is_ours(self, record: Record) -> bool:
+        """Cells share the topics, and each knows its records by their source."""
+        return ("ce_source", self._source) in record.headers
 
     async def _restore(self, record: Record, epoch: bytes) -> None:
         if record.topic == topics.BINDING_KEYS.name:
