@@ -31,12 +31,17 @@ def required_names(settings: type[ServiceSettings]) -> set[str]:
     return {f"{prefix}{name}".upper() for name, field in fields if field.is_required()}
 
 
+def health_name(settings: type[ServiceSettings]) -> str:
+    """Where the process opens its health port: its own name for it, where it has one."""
+    return max((n for n in known_names(settings) if n.endswith("HEALTH_LISTEN")), key=len)
+
+
 def problems(module: str, given: set[str]) -> list[str]:
     """What is wrong with the environment names given to a process."""
     settings = SETTINGS[module]
-    known = known_names(settings)
-    unknown = given - known
+    health = health_name(settings)
+    idle = {name for name in known_names(settings) if name.endswith("HEALTH_LISTEN")} - {health}
+    unknown = given - (known_names(settings) - idle)
     # By default health answers on a random port of loopback, where no probe finds it.
-    probed = {name for name in known if name.endswith("HEALTH_LISTEN")}
-    missing = (required_names(settings) | probed) - given
+    missing = (required_names(settings) | {health}) - given
     return sorted(f"unknown {name}" for name in unknown) + sorted(f"no {name}" for name in missing)

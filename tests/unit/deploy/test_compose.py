@@ -10,7 +10,7 @@ import yaml
 from deploy.local.jars import KAFKA_VERSION
 from deploy.topics import parser
 from services.runtime.settings import load
-from tests.unit.deploy.deployed import SETTINGS, problems
+from tests.unit.deploy.deployed import SETTINGS, health_name, problems
 
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def test_values_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
             for key, value in SERVICES[name]["environment"].items():
                 environment.setenv(key, value)
             settings = load(SETTINGS[module])  # exits on a value of the wrong form
-            assert settings.health_listen == "0.0.0.0:8080"
+        assert SERVICES[name]["environment"][health_name(type(settings))] == "0.0.0.0:8080"
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -11,7 +11,7 @@ import yaml
 
 from deploy.topics import parser
 from services.runtime.settings import load
-from tests.unit.deploy.deployed import SETTINGS, problems
+from tests.unit.deploy.deployed import SETTINGS, health_name, problems
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "k8s"
 VERSION = "1.37.0"
@@ -124,13 +124,14 @@ def test_pods_have_no_root_no_token_and_no_room_to_write(pod: Manifest) -> None:
 def test_probes_ask_the_ports_that_the_process_opens(served: tuple[Manifest, Manifest]) -> None:
     _, container = served
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    env = {entry["name"].split("_", 1)[1]: entry.get("value") for entry in container["env"]}
+    env = {entry["name"]: entry.get("value") for entry in container["env"]}
+    settings = SETTINGS[module(container)]
     [health] = [name for name in ports if name.startswith("health")]
-    assert env["HEALTH_LISTEN"] == f"0.0.0.0:{ports[health]}"
+    assert env[health_name(settings)] == f"0.0.0.0:{ports[health]}"
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": health}
     if "grpc" in ports:
-        assert env["LISTEN"] == f"0.0.0.0:{ports['grpc']}"
+        assert env[f"{settings.model_config['env_prefix']}LISTEN"] == f"0.0.0.0:{ports['grpc']}"
         assert container["readinessProbe"]["grpc"] == {"port": ports["grpc"]}
     else:
         assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": health}
