@@ -1,132 +1,84 @@
 """audit on a real Kafka: the sequencer killed at random moments, and the service over its log."""
 
 import itertools
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from deploy.local.kafka import quiet_admin
 from services.audit.checkpoint import NoteVerifier, open_checkpoint
 from services.audit.compare import compare_with_topics
 from services.audit.proof import check_consistency
 from services.audit.reader import StoredTree
 from services.audit.tilestore import FolderReader
 from services.audit.verify import verify_folder
-from services.runtime.topics import Topic, ensure
+from services.runtime.envelope import Headers
 from tests.audit_events import Publisher, created, envelope, leased, routed
-from tests.factories import unique
-from tests.sequencer_process import topics_of
+from tests.audit_source import Source, until
 
 PARTITIONS = 3
 KILLS = 8
 
 
 @dataclass
-class Source:
-    """Topics of one test, and the ids that were published on them."""
+class Mixture:
+    """Publishes events, repeats of earlier ones, and what is no event."""
 
-    bootstrap: str
-    root: Path
-    bindings: str
-    calls: str
-    numbers: str
+    source: Source
+    publisher: Publisher
+    chance: random.Random
     ids: set[str] = field(default_factory=set)
     malformed: int = 0
 
     @property
-    def arguments(self) -> list[str]:
-        return [
-            f"binding.bindings.v1={self.bindings}",
-            f"router.calls.v1={self.calls}",
-            f"allocator.numbers.v1={self.numbers}",
-        ]
+    def leaves(self) -> int:
+        return len(self.ids) + self.malformed
 
-    @property
-    def topics(self) -> list[Topic]:
-        return topics_of(self.arguments)
-
-    @property
-    def served(self) -> Path:
-        return self.root / "log"
-
-    @property
-    def vkey(self) -> str:
-        return (self.served / "vkey").read_text().strip()
-
-    @contextmanager
-    def sequencer(self) -> Iterator[subprocess.Popen[bytes]]:
-        environment = os.environ | {
-            "AUDIT_KAFKA_BOOTSTRAP": self.bootstrap,
-            "AUDIT_LOG_DIR": str(self.root),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        command = [sys.executable, "-m", "tests.sequencer_process", *self.arguments]
-        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-    def publish(self, random: random.Random, publisher: Publisher, serial: int) -> None:
-        """One event, or a repeat of an earlier one, or what is no event."""
-        partition = random.randrange(PARTITIONS)
-        match random.randrange(12):
+    def publish(self, serial: int) -> None:
+        match self.chance.randrange(12):
             case 0 if self.ids:  # as a relay repeats it: the same bytes, perhaps much later
-                old = random.randrange(serial)
-                self._event(publisher, old, old % PARTITIONS)
+                self._event(self.chance.randrange(serial))
             case 1 if self.malformed < 60:  # the parker's bound is 100 an hour and process
                 self.malformed += 1
-                kinds = [
-                    (b"\xff\xff", envelope(f"bad-{serial}", created("b")).headers()),
-                    (b"", [("ce_id", b"no type")]),
-                    (b"", envelope(f"bad-{serial}", routed("c")).headers()),
-                    (None, envelope(f"bad-{serial}", created("b")).headers()),
-                    (created("b" * 66_000).SerializeToString(),
-                     envelope(f"bad-{serial}", created("b")).headers()),
-                ]  # fmt: skip
-                publisher.raw(self.bindings, *random.choice(kinds), partition)
+                partition = self.chance.randrange(PARTITIONS)
+                value, headers = self.chance.choice(no_events(f"bad-{serial}"))
+                self.publisher.raw(self.source.bindings, value, headers, partition)
             case _:
-                self._event(publisher, serial, serial % PARTITIONS)
+                self._event(serial)
 
-    def _event(self, publisher: Publisher, serial: int, partition: int) -> None:
-        event_id = f"event-{serial}"
-        if serial % 3 == 0:
-            publisher.publish(self.calls, event_id, routed(f"call-{serial}"), partition)
-        elif serial % 3 == 1:
-            publisher.publish(self.bindings, event_id, created(f"b{serial}"), partition)
-        else:
-            publisher.publish(self.numbers, event_id, leased(serial, serial + 1), partition)
+    def _event(self, serial: int) -> None:
+        event_id, partition = f"event-{serial}", serial % PARTITIONS
+        topic, message = (
+            (self.source.calls, routed(f"call-{serial}")),
+            (self.source.bindings, created(f"b{serial}")),
+            (self.source.numbers, leased(serial, serial + 1)),
+        )[serial // PARTITIONS % 3]
+        self.publisher.publish(topic, event_id, message, partition)
         self.ids.add(event_id)
+
+
+def no_events(event_id: str) -> list[tuple[bytes | None, Headers]]:
+    """On the topic of bindings: does not decode, no envelope, foreign type, tombstone, too long."""
+    headers = envelope(event_id, created("b")).headers()
+    return [
+        (b"\xff\xff", headers),
+        (b"", [("ce_id", b"no type")]),
+        (b"", envelope(event_id, routed("c")).headers()),
+        (None, headers),
+        (created("b" * 66_000).SerializeToString(), headers),
+    ]
 
 
 @pytest.fixture
 def source(kafka_bootstrap: str, tmp_path: Path) -> Iterator[Source]:
-    names = [unique(kind) for kind in ("bindings", "calls", "numbers")]
-    made = Source(kafka_bootstrap, tmp_path / "audit", *names)
-    admin = quiet_admin(kafka_bootstrap)
-    ensure(admin, partitions=PARTITIONS, topics=made.topics)
-    yield made
-    both = [name for topic in made.topics for name in (topic.name, topic.parked)]
-    for deleted in admin.delete_topics(both).values():
-        deleted.result(10)
-
-
-def until(condition: Callable[[], object], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.02)
+    with Source.made(kafka_bootstrap, tmp_path / "audit", PARTITIONS) as made:
+        yield made
 
 
 class Witness:
@@ -161,15 +113,15 @@ def test_each_distinct_event_is_one_leaf_however_often_the_sequencer_is_killed(
 ) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    chance, moments = random.Random(seed), random.Random(seed + 1)
     witness, publisher = Witness(source.served), Publisher(source.bootstrap)
-    enough = threading.Event()
+    mixture = Mixture(source, publisher, random.Random(seed))
+    moments, enough = random.Random(seed + 1), threading.Event()
 
     def publish() -> None:
         serial = 0
         while not enough.wait(0.02):
             for _ in range(50):
-                source.publish(chance, publisher, serial)
+                mixture.publish(serial)
                 serial += 1
         publisher.flush()
 
@@ -191,7 +143,7 @@ def test_each_distinct_event_is_one_leaf_however_often_the_sequencer_is_killed(
         publishing.join()
     publisher.publish(source.bindings, "the last one", created("b"))
     publisher.flush()
-    leaves = len(source.ids) + source.malformed + 1
+    leaves = mixture.leaves + 1
     print(f"{len(witness.notes)} checkpoints, {leaves} leaves")
     with source.sequencer() as process:
         until(lambda: witness.look() and witness.check(source.vkey) >= leaves)

@@ -1,0 +1,85 @@
+"""Fresh event topics with a sequencer over them, as a process that may be killed."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.kafka import quiet_admin
+from services.runtime.topics import Topic, ensure
+from tests.factories import unique
+from tests.sequencer_process import topics_of
+
+
+@dataclass(frozen=True)
+class Source:
+    """Topics of one test and the log that is made of them."""
+
+    bootstrap: str
+    root: Path
+    bindings: str
+    calls: str
+    numbers: str
+
+    @classmethod
+    @contextmanager
+    def made(cls, bootstrap: str, root: Path, partitions: int) -> "Iterator[Source]":
+        source = cls(bootstrap, root, unique("bindings"), unique("calls"), unique("numbers"))
+        admin = quiet_admin(bootstrap)
+        ensure(admin, partitions=partitions, topics=source.topics)
+        yield source
+        both = [name for topic in source.topics for name in (topic.name, topic.parked)]
+        for deleted in admin.delete_topics(both).values():
+            deleted.result(10)
+
+    @property
+    def arguments(self) -> list[str]:
+        return [
+            f"binding.bindings.v1={self.bindings}",
+            f"router.calls.v1={self.calls}",
+            f"allocator.numbers.v1={self.numbers}",
+        ]
+
+    @property
+    def topics(self) -> list[Topic]:
+        return topics_of(self.arguments)
+
+    @property
+    def served(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def vkey(self) -> str:
+        return (self.served / "vkey").read_text().strip()
+
+    @contextmanager
+    def sequencer(self) -> Iterator[subprocess.Popen[bytes]]:
+        environment = {"AUDIT_KAFKA_BOOTSTRAP": self.bootstrap, "AUDIT_LOG_DIR": str(self.root)}
+        command = ["tests.sequencer_process", *self.arguments]
+        with python(command, environment) as process:
+            yield process
+
+
+@contextmanager
+def python(module: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m` with arguments; killed at the end if it still runs."""
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", *module]
+    with subprocess.Popen(
+        command, env=os.environ | environment | path, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def until(condition: Callable[[], object], seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.02)
