@@ -227,7 +227,7 @@ async def _within(seconds: float | None, work: Awaitable[Any]) -> Any:
 
 
 def _late() -> DeadlineExceeded:
-    return DeadlineExceeded("DEADLINE_EXCEEDED", "the time for this call is over")
+    return DeadlineExceeded("OUTCOME_UNKNOWN", "the time for this call is over")
 
 
 def _ended(error: Exception, context: Any) -> bool:

@@ -114,7 +114,7 @@ def partition_counts(admin: AdminClient, topics: Iterable[Topic]) -> dict[str, i
     """How many partitions each topic has.
 
     Raises:
-        FailedPrecondition: TOPIC_MISSING; `python -m services.runtime.topics` creates them.
+        FailedPrecondition: TOPIC_MISSING; `python -m deploy.topics` creates them.
     """
     known = admin.list_topics(timeout=10).topics
     counts = {}
