@@ -62,9 +62,14 @@ def pool_out(pool: Pool) -> number_pb2.Pool:
 
 
 def pool_stored(data: bytes) -> Pool:
-    """The pool from its stored bytes, which `pool_out` made."""
+    """The pool from its stored bytes, which `pool_out` made. Loading checks no range anew."""
     message = number_pb2.Pool.FromString(data)
-    return pool_in(message, _ms(message.create_time))
+    return Pool(
+        domain.pool_id(message.name),
+        _POLICY[message.policy],
+        _ms(message.cooling),
+        _ms(message.create_time),
+    )
 
 
 def block_in(message: number_pb2.Block, now_ms: int) -> Block:

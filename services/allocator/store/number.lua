@@ -37,11 +37,12 @@ local function number_load(c, pool, number)
   return n
 end
 
-local function number_save(c, n, version)
+-- `field` and `entry`, if given, are written along.
+local function number_save(c, n, version, field, entry)
   local pool, class, slots = n.pool, class_of(n), n.pairs + n.leases
   n.version = version or draw(c)
   redis.call('HSET', n.key, 'v', whole(n.version), 'pairs', n.pairs, 'leases', n.leases,
-    'until', whole(n.till))
+    'until', whole(n.till), field or 'v', entry or whole(n.version))
   if class ~= n.was then
     if n.was ~= 'idle' and n.was ~= 'fresh' then
       count(pool, n.was, -1)

@@ -1,4 +1,4 @@
-"""A real cell that is ready without Kafka: a task acknowledges its outbox and keeps what it read."""
+"""A real cell that is ready without Kafka: a task acknowledges its outbox and keeps it."""
 
 import asyncio
 from collections.abc import AsyncIterator

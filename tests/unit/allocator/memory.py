@@ -1,7 +1,7 @@
 """A NumberStore, RouteFold and LeaseExpiry in memory: the rules in their plainest form.
 
-It walks a block in plain order and looks through everything, so it shows what may be leased, not how
-it is found. Time is a ManualClock's.
+It walks a block in plain order and looks through everything, so it shows what may be leased, not
+how it is found. Time is a ManualClock's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,6 +57,7 @@ class MemoryNumberStore:
     """See ports.NumberStore, ports.RouteFold and ports.LeaseExpiry."""
 
     def __init__(self, clock: ManualClock, grace_ms: int = 0) -> None:
+        self.block_size = BLOCK_SIZE
         self._clock = clock
         self._grace_ms = grace_ms
         self._pools: dict[PoolId, Pool] = {}
@@ -168,9 +169,9 @@ class MemoryNumberStore:
             if known is not None and known.routes.pop(change.binding, None):
                 self._touch(change.number)
             return
-        if known and change.binding in known.routes:
-            if known.routes[change.binding].version >= change.version:
-                return
+        seen = known.routes.get(change.binding) if known else None
+        if seen and seen.version >= change.version:
+            return
         self._touch(change.number)
         number = self._numbers[change.number]
         number.leases.pop(change.lease_epoch, None)
@@ -200,13 +201,13 @@ class MemoryNumberStore:
 
     def _choose(self, pool: Pool, wish: Wish) -> str | None:
         """In use, fullest first; then fresh; then used before."""
-        used = sorted(self._numbers, key=lambda n: -self._slots(n))
         if pool.policy is Policy.SHARED:
+            used = sorted(self._numbers, key=lambda n: -self._slots(n))
             found = next((n for n in used if self._slots(n) and self._fits(pool, n, wish)), None)
             if found:
                 return found
         for block in (b for b in self._blocks.values() if b.pool == pool.id):
-            while self._cursors[block.block] < BLOCK_SIZE:
+            while self._cursors[block.block] < self.block_size:
                 number = f"{block.block}{self._cursors[block.block]:04d}"
                 self._cursors[block.block] += 1
                 if number in self._numbers:
@@ -216,7 +217,7 @@ class MemoryNumberStore:
                 self._touch(number)
                 if pool.policy is Policy.EXCLUSIVE:
                     self._numbers[number].till = self._clock.epoch_ms() + pool.cooling_ms
-        return next((n for n in used if self._fits(pool, n, wish)), None)
+        return next((n for n in self._numbers if self._fits(pool, n, wish)), None)
 
     def _fits(self, pool: Pool, digits: str, wish: Wish) -> bool:
         number, now = self._numbers[digits], self._clock.epoch_ms()
