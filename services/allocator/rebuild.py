@@ -90,12 +90,13 @@ class AllocatorRebuild:
                     events_pb2.StateRecord.FromString(record.value), store_epoch
                 )
 
-    async def repair(self, record: Record) -> None:
+    async def repair(self, record: Record) -> bool:
         """See Rebuild."""
         kind, _, rest = record.key.decode().partition("/")
-        if kind in _KINDS and self._ours(record):
-            args = (kind, rest, _version(record), partition_of(f"{kind}/{rest}", self._partitions))
-            await self._cell.call("repair", args=args)
+        if kind not in _KINDS or not self._ours(record):
+            return False
+        args = (kind, rest, _version(record), partition_of(f"{kind}/{rest}", self._partitions))
+        return bool((await self._cell.call("repair", args=args))[1])
 
     def _ours(self, record: Record) -> bool:
         """Cells share the topic; each restores its own records."""

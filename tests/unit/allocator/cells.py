@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from axbridge.runtime.v1 import outbox_pb2
 from redis.exceptions import RedisError
@@ -38,7 +39,7 @@ class ReadyCell:
         last = "0-0"
         while True:
             try:
-                reply = await self.cell.redis.xread({self.cell.key("outbox"): last}, 500, 1000)
+                reply: Any = await self.cell.redis.xread({self.cell.key("outbox"): last}, 500, 1000)
                 if not reply:
                     continue
                 for name, fields in reply[0][1]:
