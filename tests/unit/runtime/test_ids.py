@@ -12,6 +12,8 @@ from services.runtime.clock import ManualClock
 from services.runtime.errors import InvalidArgument
 from services.runtime.ids import SequentialIds, TimeOrderedIds, request_id
 
+UUID4 = "feb39ff2-7e5f-43fd-bac7-a95898852ad5"
+
 
 def test_ids_are_uuids_of_version_7_with_the_time_in_front() -> None:
     clock = ManualClock(datetime(2026, 3, 1, tzinfo=UTC))
@@ -68,10 +70,10 @@ def test_request_ids_are_lowered(value: uuid.UUID, upper: bool) -> None:
         "",
         "13812345678",
         "00000000-0000-0000-0000-000000000000",
-        str(uuid.uuid1()),
-        uuid.uuid4().hex,
-        f"{{{uuid.uuid4()}}}",
-        f"{uuid.uuid4()}\n",
+        "3c807660-e872-11f1-8806-02fc00000001",  # version 1
+        UUID4.replace("-", ""),
+        f"{{{UUID4}}}",
+        f"{UUID4}\n",
         "İ" * 36,
     ],
 )
