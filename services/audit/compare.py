@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from axbridge.audit.v1.entry_pb2 import Entry
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.audit.checkpoint import NoteVerifier, open_checkpoint
 from services.audit.entry import event_of, parked_event, types_of
@@ -34,7 +34,7 @@ _Source = tuple[str, int]
 
 
 class TopicsUnreadable(Exception):
-    """Kafka gave no records for 10 s where there should be some. Nothing is known of the log."""
+    """Kafka did not give what it should have. That says nothing of the log: ask again."""
 
 
 @dataclass
@@ -99,9 +99,15 @@ def _read_leaves(folder: Path, vkey: str, leaves: _Leaves) -> None:
             leaves.add(leaf, stored)
 
 
-def _ranges(consumer: Consumer, topics: Iterable[Topic]) -> dict[_Source, tuple[int, int]]:
+def _ranges(consumer: Consumer, topics: Sequence[Topic]) -> dict[_Source, tuple[int, int]]:
     """The offsets that Kafka has now, [low, end) of each partition."""
-    known = consumer.list_topics(timeout=_POLL_SECONDS).topics
+    try:
+        known = consumer.list_topics(timeout=_POLL_SECONDS).topics
+    except KafkaException as error:
+        raise TopicsUnreadable("Kafka does not answer") from error
+    missing = sorted(topic.name for topic in topics if topic.name not in known)
+    if missing:
+        raise TopicsUnreadable(f"no such topic: {', '.join(missing)}")
     return {
         (topic.name, partition): consumer.get_watermark_offsets(
             TopicPartition(topic.name, partition), timeout=_POLL_SECONDS

@@ -215,7 +215,7 @@ def _bar() -> Iterator[Progress]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 yes, 1 no, 2 usage."""
+    """0 yes, 1 no, 2 usage, or what is asked about cannot be read."""
     parser = argparse.ArgumentParser("python -m services.audit.verify", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the served folder of a log")
@@ -246,10 +246,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _compare(folder: Path, vkey: str, bootstrap: str) -> int:
-    """Says how the log, found sound, agrees with the topics it was made from."""
+    """Says how the log, found sound, agrees with the topics it was made from; 2: cannot tell."""
     from services.audit import compare  # the only part that needs Kafka's client and the protos
 
-    problems = compare.compare_with_topics(folder, vkey, bootstrap, patience_seconds=10)
+    try:
+        problems = compare.compare_with_topics(folder, vkey, bootstrap, patience_seconds=10)
+    except compare.TopicsUnreadable as error:
+        print(f"the topics cannot be read: {error}", file=sys.stderr)
+        return 2
     for problem in problems:
         print(f"NO: {problem}")
     if not problems:

@@ -1,0 +1,89 @@
+"""The readers' side of audit in memory: an index that is a list, and a log that is a store."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.audit.domain import Filter, IndexRow
+from services.audit.entry import event_id_of
+from services.audit.logfolder import Event, LogFolder
+from services.audit.ports import Published, StorageConflict
+from services.audit.reader import StoredTree
+from services.runtime.errors import Unavailable
+
+
+class MemoryIndex:
+    """EventIndex as its contract says it, word for word."""
+
+    def __init__(self) -> None:
+        self.rows: list[IndexRow] = []
+        self.vkey = ""
+
+    def claim(self, vkey: str) -> None:
+        self.vkey = self.vkey or vkey
+        if self.vkey != vkey:
+            raise StorageConflict("another log's")
+
+    @property
+    def size(self) -> int:
+        return len(self.rows)
+
+    def add(self, rows: Sequence[IndexRow]) -> None:
+        fresh = [row for row in rows if row.leaf >= self.size]
+        if fresh and fresh[0].leaf != self.size:
+            raise ValueError("a gap")
+        self.rows += fresh
+
+    def find(self, event_id: str) -> int | None:
+        return next((row.leaf for row in self.rows if row.event_id == event_id), None)
+
+    def has_tenant(self, tenant: str) -> bool:
+        return any(row.tenant == tenant for row in self.rows)
+
+    def query(self, wanted: Filter, first: int, below: int, limit: int) -> list[int]:
+        found = [row.leaf for row in self.rows[first:below] if _fits(row, wanted)]
+        return found[:limit]
+
+
+def _fits(row: IndexRow, wanted: Filter) -> bool:
+    return all(
+        (
+            wanted.tenant in ("", row.tenant),
+            wanted.binding in ("", row.binding),
+            wanted.order_tag in (None, row.order_tag),
+            wanted.number == "" or wanted.number in row.numbers,
+            wanted.type in ("", row.type),
+            wanted.start_ms is None or row.time_ms >= wanted.start_ms,
+            wanted.end_ms is None or row.time_ms < wanted.end_ms,
+        )
+    )
+
+
+class MemoryLog:
+    """PublishedLog that grows when the test says so; its entries lie in a real folder."""
+
+    def __init__(self, folder: LogFolder) -> None:
+        self._folder = folder
+        self.empty = False
+
+    @classmethod
+    @contextmanager
+    def made(cls, root: Path) -> "Iterator[MemoryLog]":
+        folder = LogFolder.open(root, "axbridge.example/log", event_id_of)
+        try:
+            yield cls(folder)
+        finally:
+            folder.close()
+
+    def append(self, *events: Event) -> None:
+        self._folder.append(events, b"")
+
+    @property
+    def vkey(self) -> str:
+        return "a key"
+
+    def published(self) -> Published:
+        if self.empty:
+            raise Unavailable("LOG_EMPTY")
+        tree: StoredTree = self._folder.log.tree
+        return Published(self._folder.log.note, self.vkey, tree)

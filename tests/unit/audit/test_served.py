@@ -1,0 +1,35 @@
+"""Readers see the folder's checkpoint if its key signed it."""
+
+from pathlib import Path
+
+import pytest
+
+from services.audit.checkpoint import BadNote
+from services.audit.entry import event_id_of
+from services.audit.logfolder import LogFolder
+from services.audit.served import ServedFolder
+from services.runtime.errors import Unavailable
+from tests.unit.audit.test_handlers import events
+
+
+def test_it_follows_the_log(tmp_path: Path) -> None:
+    served = ServedFolder(tmp_path / "log")
+    with pytest.raises(Unavailable) as caught:
+        served.published()
+    assert caught.value.reason == "LOG_EMPTY"
+    folder = LogFolder.open(tmp_path, "axbridge.example/log", event_id_of)
+    assert served.published().tree.size == 0
+    folder.append(events(3), b"")
+    folder.close()
+    published = served.published()
+    assert published.tree.entry(2) == events(3)[2].entry
+    assert published.vkey == (tmp_path / "log/vkey").read_text().strip()
+    assert served.published() is published
+
+
+def test_a_checkpoint_of_another_key_is_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        LogFolder.open(tmp_path / name, "axbridge.example/log", event_id_of).close()
+    (tmp_path / "one/log/vkey").write_bytes((tmp_path / "two/log/vkey").read_bytes())
+    with pytest.raises(BadNote):
+        ServedFolder(tmp_path / "one/log").published()
