@@ -166,7 +166,8 @@ class MemoryNumberStore:
             return
         known = self._numbers.get(change.number)
         if change.state is RouteState.FORGOTTEN:
-            if known is not None and known.routes.pop(change.binding, None):
+            if known is not None and change.binding in known.routes:
+                del known.routes[change.binding]
                 self._touch(change.number)
             return
         seen = known.routes.get(change.binding) if known else None
