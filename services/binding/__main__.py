@@ -1,80 +1,11 @@
-"""Plugs binding together: `python -m services.binding`."""
+"""`python -m services.binding`: settings, logs, serve until told to stop."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final
-
-from axbridge.binding.v1 import binding_service_pb2_grpc as pb_grpc
-from confluent_kafka.admin import AdminClient
-
-from services.binding import sweeper
-from services.binding.clients import AllocatorNumbers
-from services.binding.handlers import Handlers
-from services.binding.readiness import Readiness
-from services.binding.rebuild import BindingRebuild
-from services.binding.records import Records
-from services.binding.routekeys import RouteKeys
-from services.binding.servicer import BindingServicer
+from services.binding.service import start
 from services.binding.settings import BindingSettings
-from services.binding.store import LIBRARY, SERVICE, CellBindings
-from services.binding.vault import KeyedTags, Vault
-from services.runtime import topics
-from services.runtime.cell import Cell
-from services.runtime.clock import SystemClock
-from services.runtime.ids import TimeOrderedIds
-from services.runtime.keyring import EvidenceKeys, FileKeyRing
-from services.runtime.metrics import Metrics
-from services.runtime.owner import Owner
-from services.runtime.sealing import EvidenceWriter, PurgeSealer
-from services.runtime.server import AioServer, Options, run
+from services.binding.store import SERVICE
+from services.runtime.server import run
 from services.runtime.settings import load
-from services.runtime.tasks import ended
-from services.runtime.telemetry import HealthEndpoint, configure_logging
-
-_TOPICS: Final = (
-    topics.BINDING_BINDINGS,
-    topics.BINDING_STATE,
-    topics.BINDING_ROUTES,
-    topics.BINDING_KEYS,
-)
-
-
-async def start(settings: BindingSettings) -> tuple[AioServer, int]:
-    """A started binding and its port; `drain` ends all of it. Component tests start the same."""
-    kafka, ring, clock = settings.kafka_bootstrap, FileKeyRing(settings.keyring_dir), SystemClock()
-    records = Records(topics.partition_counts(AdminClient({"bootstrap.servers": kafka}), _TOPICS))
-    evidence = EvidenceWriter(EvidenceKeys.load_public(settings.evidence_public_key), ring)
-    metrics, tags = Metrics(SERVICE), KeyedTags(ring)
-    cell = Cell(settings.redis_url.get_secret_value(), SERVICE, settings.cell, LIBRARY)
-    keys = RouteKeys(cell, records, ring, clock)
-    bindings = CellBindings(cell, records, Vault(PurgeSealer(ring), evidence), keys, clock)
-    numbers = AllocatorNumbers(settings.allocator_target)
-    readiness = Readiness(cell)
-    jobs = [make(bindings, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
-    rebuild = BindingRebuild(cell, bindings, records, tags, clock)
-    owner = Owner(cell, kafka, rebuild, jobs=jobs, metrics=metrics)
-    server = AioServer(Options.of(settings), metrics, lambda: readiness.ready)
-    health = HealthEndpoint(settings.health_listen, metrics.registry, server.is_ready)
-    shortest = settings.minimum_life_seconds * 1000
-    handlers = Handlers(bindings, numbers, tags, TimeOrderedIds(clock), clock, shortest)
-    server.add(pb_grpc.add_BindingServiceServicer_to_server, BindingServicer(handlers, clock))
-
-    def task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task whose failure ends the process: nothing is relayed half."""
-        made = asyncio.create_task(work)
-        made.add_done_callback(
-            lambda t: None if t.cancelled() else server.request_stop(t.exception())
-        )
-        return made
-
-    await cell.open()
-    tasks = [task(owner.run()), task(readiness.run())]
-    server.on_stop("tasks", lambda: ended(tasks))
-    server.on_stop("allocator", numbers.close)
-    server.on_stop("cell", cell.close)
-    server.on_stop("health", health.stop)
-    health.start()
-    return server, await server.start()
+from services.runtime.telemetry import configure_logging
 
 
 async def main() -> None:

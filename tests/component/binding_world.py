@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import SecretStr
 
 from deploy.local.kafka import quiet_admin
-from services.binding.__main__ import start
+from services.binding.service import start
 from services.binding.settings import BindingSettings
 from services.runtime import topics
 from services.runtime.errors import NotFound
@@ -45,12 +45,16 @@ class StubAllocator(allocator_service_pb2_grpc.AllocatorServiceServicer):
         self.away = False
         self.next: list[str] = []
         self.calls: list[int] = []
+        self.asked = False
+        self.pause_seconds = 0.0
         self.excluded: list[list[str]] = []
         self.returned: list[str] = []
         self._serial = uuid.uuid4().int % 10**8
         self._epoch = int(time.time() * 1000)
 
     async def LeaseNumbers(self, request: Any, context: Any) -> Any:
+        self.asked = True
+        await asyncio.sleep(self.pause_seconds)
         if self.away:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
         if not request.parent.endswith("city"):

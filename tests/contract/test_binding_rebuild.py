@@ -1,0 +1,188 @@
+"""What Kafka has brings a lost cell back, on a real Valkey; stale records are overruled."""
+
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from axbridge.binding.v1 import events_pb2
+
+from services.binding.domain import Answered, Binding, Lease, Reason
+from services.binding.ports import Stored
+from services.runtime.clock import ManualClock, SystemClock
+from services.runtime.envelope import header_int
+from services.runtime.ids import TimeOrderedIds
+from services.runtime.phone import PhoneNumber
+from services.runtime.record import Record
+from tests.component.binding_world import until
+from tests.unit.binding.cells import ReadyCell, ready_cell
+from tests.unit.binding.memory import DAY_MS, binding
+
+IDS = TimeOrderedIds()
+A, B = PhoneNumber("+8613512345678"), PhoneNumber("+8613612345678")
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+async def cell(valkey_url: str) -> AsyncIterator[ReadyCell]:
+    async with ready_cell(valkey_url) as ready:
+        yield ready
+
+
+async def create(cell: ReadyCell, epoch: int, **changes: object) -> Binding:
+    identity = IDS.new()
+    made = binding(
+        ManualClock(CLOCK.now()), identity, number=f"7001000000{epoch:05d}", lease_epoch=epoch,
+        tag_a=epoch.to_bytes(16), tag_b=(epoch + 500).to_bytes(16),
+    )  # fmt: skip
+    made = replace(made, **changes)  # type: ignore[arg-type]
+    lease = Lease(made.number, epoch, CLOCK.epoch_ms() + 9000, made.exclusive, made.cooling_ms)
+    tag = cell.tags.order(made.tenant, made.terms.order_id)
+    await cell.bindings.published(await cell.bindings.create(made, A, B, tag, lease), 5)
+    return made
+
+
+async def read(cell: ReadyCell, made: Binding) -> Stored:
+    stored = await cell.bindings.get(made.id)
+    assert stored is not None
+    return stored
+
+
+async def release(cell: ReadyCell, made: Binding, at: int = 0) -> None:
+    old = await read(cell, made)
+    new = old.binding.released(at or CLOCK.epoch_ms(), Reason.REQUESTED)
+    await cell.bindings.published(await cell.bindings.release(old, new), 5)
+
+
+async def change(cell: ReadyCell, made: Binding) -> None:
+    old = await read(cell, made)
+    request = Answered(IDS.new(), b"u" * 16, CLOCK.epoch_ms(), 0)
+    new = old.binding.updated(old.binding.version, CLOCK.epoch_ms() + 5 * DAY_MS, request)
+    await cell.bindings.published(await cell.bindings.change(old, new), 5)
+
+
+async def lived(cell: ReadyCell) -> None:
+    """A life with everything in it: live, changed, ended, shared, forgotten, used again."""
+    await create(cell, 1)
+    await change(cell, await create(cell, 2))
+    await release(cell, await create(cell, 3))
+    shared = {"exclusive": False, "number": "700100000099999"}
+    first = await create(cell, 4, **shared)
+    await create(cell, 5, **shared)
+    await release(cell, first)
+    gone = await create(cell, 6, cooling_ms=0)
+    await release(cell, gone, CLOCK.epoch_ms() - DAY_MS - 1000)
+    await cell.bindings.published(await cell.bindings.forget(await read(cell, gone)), 5)
+    await create(cell, 7, number=gone.number)
+
+
+async def test_a_lost_cell_is_what_it_was(cell: ReadyCell) -> None:
+    await lived(cell)
+    before, records = await cell.snapshot(), list(cell.records)
+    for restored in (records, compacted(records), [*records, *records]):
+        await cell.wipe()
+        await cell.begin(2, restored)
+        assert await cell.snapshot() == before
+    assert len(cell.on("binding.bindings.v1")) == len(
+        [r for r in records if r.topic == "binding.bindings.v1"]
+    )
+
+
+async def test_the_order_of_batches_and_stale_records_do_not_matter(cell: ReadyCell) -> None:
+    await lived(cell)
+    before = await cell.snapshot()
+    tombstoned = {r.key for r in cell.records if r.value is None}
+    records = [r for r in cell.records if r.key not in tombstoned]
+    for seed in range(3):
+        shuffled = list(records)
+        random.Random(seed).shuffle(shuffled)
+        await cell.wipe()
+        await cell.begin(2 + seed, shuffled)
+        assert await cell.snapshot() == before
+
+
+def compacted(records: list[Record]) -> list[Record]:
+    """The last record of each key of each topic."""
+    return list({(r.topic, r.key): r for r in records}.values())
+
+
+async def test_a_store_that_is_behind_kafka_is_brought_forward(cell: ReadyCell) -> None:
+    made = await create(cell, 1)
+    behind = await cell.cell.redis.dump(cell.bindings.key(made.id))
+    await change(cell, made)
+    now = await read(cell, made)
+    assert behind is not None
+    await cell.cell.redis.restore(cell.bindings.key(made.id), 0, behind, replace=True)
+    await cell.begin(2, cell.records)
+    assert (await read(cell, made)).binding == now.binding
+
+
+async def test_a_creation_that_only_reached_the_routes_is_released(cell: ReadyCell) -> None:
+    made = await create(cell, 1)
+    routes = [r for r in cell.records if r.topic != "binding.state.v1"]
+    await cell.wipe()
+    await cell.begin(2, routes)
+    ended = (await read(cell, made)).binding
+    assert (ended.version, ended.reason, ended.live) == (2, Reason.UNCONFIRMED, False)
+    await until(lambda: len(cell.on("binding.bindings.v1")) == 2)
+    last = events_pb2.Route.FromString(cell.on("binding.routes.v1")[-1].value or b"")
+    assert (last.version, last.callee_a.box, last.tag_a) == (2, b"", made.tag_a)
+    # The number and the request id can be used again.
+    assert await cell.bindings.answered(made.tenant, made.requests[0].request_id) is None
+    await create(cell, 2, number=made.number, requests=made.requests)
+
+
+async def test_a_change_that_only_reached_the_routes_is_taken_back(cell: ReadyCell) -> None:
+    made = await create(cell, 1)
+    kept = list(cell.records)
+    await change(cell, made)
+    await until(lambda: len(cell.on("binding.routes.v1")) == 2)
+    routes = [r for r in cell.on("binding.routes.v1") if r not in kept]
+    await cell.wipe()
+    await cell.begin(2, [*kept, *routes])
+    now = (await read(cell, made)).binding
+    assert (now.version, now.terms) == (3, made.terms)
+    await until(lambda: version(cell.on("binding.routes.v1")[-1]) == 3)
+    await change(cell, made)  # its copies open: they were sealed for the new version
+    assert (await read(cell, made)).binding.version == 4
+
+
+async def test_stale_records_are_overruled_and_known_ones_left_alone(cell: ReadyCell) -> None:
+    made = await create(cell, 1)
+    first = cell.on("binding.routes.v1")[0]
+    await release(cell, made)
+    await until(lambda: len(cell.on("binding.routes.v1")) == 2)
+    assert not await cell.rebuild.repair(cell.on("binding.routes.v1")[1])
+    assert await cell.rebuild.repair(first)
+    await until(lambda: len(cell.on("binding.routes.v1")) == 3)
+    assert cell.on("binding.routes.v1")[2].value == cell.on("binding.routes.v1")[1].value
+    foreign = replace(first, headers=[("ce_source", b"/axbridge/binding/other")])
+    assert not await cell.rebuild.repair(foreign)
+
+
+async def test_a_record_above_the_store_is_overruled(cell: ReadyCell) -> None:
+    made = await create(cell, 1)
+    state = cell.on("binding.state.v1")[0]
+    await release(cell, made)
+    await until(lambda: len(cell.on("binding.state.v1")) == 2)
+    newer = cell.on("binding.state.v1")[1]
+    await cell.wipe()
+    await cell.begin(2, [state, *cell.on("binding.keys.v1")])
+    assert (await read(cell, made)).binding.live
+    assert await cell.rebuild.repair(newer)
+    now = (await read(cell, made)).binding
+    assert (now.version, now.reason) == (3, Reason.REQUESTED)
+
+
+async def test_a_route_key_is_repaired_and_restored(cell: ReadyCell) -> None:
+    await create(cell, 1)
+    key = cell.on("binding.keys.v1")[0]
+    assert not await cell.rebuild.repair(key)
+    assert await cell.rebuild.repair(replace(key, value=b"other"))
+    await until(lambda: len(cell.on("binding.keys.v1")) == 2)
+    again = cell.on("binding.keys.v1")[1]
+    assert (again.value, version(again)) == (key.value, 2)
+
+
+def version(record: Record) -> int:
+    return header_int(record.headers, "ce_axversion")

@@ -1,0 +1,195 @@
+"""One suite for ports.Bindings, on the store in memory and on a real Valkey."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.binding.domain import Answered, Binding, Direction, Lease, Reason, Terms
+from services.binding.ports import Bindings, Index, LeaseRefused, Lost, Stored, Taken
+from services.runtime.clock import ManualClock
+from services.runtime.ids import TimeOrderedIds
+from services.runtime.phone import PhoneNumber
+from tests.unit.binding.cells import ready_cell
+from tests.unit.binding.memory import DAY_MS, POOL, TENANT, MemoryBindings
+
+IDS = TimeOrderedIds()
+A, B = PhoneNumber("+8613512345678"), PhoneNumber("+8613612345678")
+X = "700100000010001"
+
+
+@dataclass
+class Subject:
+    """A store, and how to let its time pass."""
+
+    store: Bindings
+    now: Callable[[], int]
+    wait: Callable[[int], Awaitable[None]]
+    epoch: int = 0
+
+    def new(self, a: int = 1, b: int = 2, **changes: object) -> Binding:
+        self.epoch += 1
+        now = self.now()
+        terms = Terms(POOL, "order-1", "taxi", now + 60_000, Direction.BOTH, 5, b"data")
+        request = Answered(str(uuid.uuid4()), b"h" * 16, now, 1)
+        made = Binding(
+            TENANT, IDS.new(), X, terms, bytes([a]) * 16, bytes([b]) * 16, self.epoch, 300, True,
+            now, now, (request,),
+        )  # fmt: skip
+        return replace(made, **changes)  # type: ignore[arg-type]
+
+    async def create(self, binding: Binding, life_ms: int = 30_000) -> int:
+        lease = Lease(
+            binding.number, binding.lease_epoch, self.now() + life_ms, binding.exclusive,
+            binding.cooling_ms,
+        )  # fmt: skip
+        return await self.store.create(binding, A, B, b"o" * 16, lease)
+
+    async def read(self, binding: Binding) -> Stored:
+        stored = await self.store.get(binding.id)
+        assert stored is not None
+        return stored
+
+    async def release(self, binding: Binding, reason: Reason = Reason.REQUESTED) -> Binding:
+        old = await self.read(binding)
+        new = old.binding.released(self.now(), reason)
+        await self.store.release(old, new)
+        return new
+
+    async def refused(self, binding: Binding, life_ms: int = 30_000) -> str:
+        try:
+            await self.create(binding, life_ms)
+        except LeaseRefused as refusal:
+            return refusal.reason
+        return ""
+
+
+@pytest.fixture(params=["memory", "valkey"])
+async def s(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "memory":
+        clock = ManualClock(datetime.now(UTC))
+
+        async def advance(ms: int) -> None:
+            clock.advance(timedelta(milliseconds=ms))
+
+        yield Subject(MemoryBindings(clock), clock.epoch_ms, advance)
+        return
+
+    async def sleep(ms: int) -> None:
+        await asyncio.sleep(ms / 1000)
+
+    async with ready_cell(request.getfixturevalue("valkey_url")) as ready:
+        yield Subject(ready.bindings, lambda: int(datetime.now(UTC).timestamp() * 1000), sleep)
+
+
+async def test_what_was_created_is_read_found_and_answered(s: Subject) -> None:
+    made = s.new()
+    await s.store.published(await s.create(made), 5)
+    assert (await s.read(made)).binding == made
+    answer = await s.store.answered(TENANT, made.requests[0].request_id)
+    assert answer == (b"h" * 16, made.id)
+    assert await s.store.answered("other", made.requests[0].request_id) is None
+    for index in (
+        Index("number", X), Index("order", (b"o" * 16).hex()), Index("party", made.tag_a.hex()),
+        Index("party", made.tag_b.hex()),
+    ):  # fmt: skip
+        assert await s.store.page(TENANT, index, "", 10) == [made.id]
+        assert await s.store.page(TENANT, index, made.id, 10) == []
+        assert await s.store.page("other", index, "", 10) == []
+    assert await s.store.get(IDS.new()) is None
+
+
+async def test_a_request_id_is_claimed_once(s: Subject) -> None:
+    made = s.new()
+    await s.create(made)
+    twin = s.new(3, 4, number="700100000010002", requests=made.requests)
+    with pytest.raises(Taken) as taken:
+        await s.create(twin)
+    assert taken.value.answer.binding == made.id
+    assert await s.store.get(twin.id) is None
+
+
+async def test_an_exclusive_number_takes_one_binding_then_cools(s: Subject) -> None:
+    made = s.new()
+    await s.create(made)
+    assert await s.refused(s.new(3, 4, lease_epoch=made.lease_epoch)) == "LEASE_STALE"
+    assert await s.refused(s.new(3, 4)) == "NUMBER_OCCUPIED"
+    assert await s.refused(s.new(3, 4), life_ms=-1) == "LEASE_STALE"
+    await s.release(made)
+    assert await s.refused(s.new(3, 4)) == "NUMBER_COOLING"
+    await s.wait(400)
+    assert await s.refused(s.new(3, 4)) == ""
+
+
+async def test_a_shared_number_takes_a_party_once_in_any_role(s: Subject) -> None:
+    first = s.new(1, 2, exclusive=False)
+    await s.create(first)
+    assert await s.refused(s.new(3, 4, exclusive=False)) == ""
+    for a, b in ((1, 5), (5, 1), (2, 6), (6, 4)):
+        assert await s.refused(s.new(a, b, exclusive=False)) == "PARTY_ON_NUMBER"
+    await s.release(first)
+    assert await s.refused(s.new(1, 5, exclusive=False)) == "PARTY_ON_NUMBER"
+    assert await s.refused(s.new(5, 6, exclusive=False)) == ""
+    await s.wait(400)
+    assert await s.refused(s.new(1, 2, exclusive=False)) == ""
+
+
+async def test_a_shared_number_takes_two_hundred_pairs(s: Subject) -> None:
+    made = [
+        s.new(0, 0, exclusive=False, tag_a=i.to_bytes(16), tag_b=(i + 1000).to_bytes(16))
+        for i in range(201)
+    ]
+    outcomes = await asyncio.gather(*(s.refused(each) for each in made))
+    assert sorted(outcomes) == [""] * 200 + ["NUMBER_FULL"]
+
+
+async def test_a_change_is_compare_and_set(s: Subject) -> None:
+    made = s.new()
+    await s.create(made)
+    old = await s.read(made)
+    request = Answered(str(uuid.uuid4()), b"u" * 16, s.now(), 0)
+    new = old.binding.updated(1, s.now() + 3 * DAY_MS, request)
+    await s.store.change(old, new)
+    assert (await s.read(made)).binding == new
+    with pytest.raises(Taken):
+        await s.store.change(old, new)
+    again = replace(request, request_id=str(uuid.uuid4()))
+    with pytest.raises(Lost):
+        await s.store.change(old, old.binding.updated(1, s.now() + DAY_MS, again))
+
+
+async def test_a_release_happens_once_and_an_expiry_never_early(s: Subject) -> None:
+    made = s.new()
+    made = replace(made, terms=replace(made.terms, expire_ms=s.now() + 300))
+    await s.create(made)
+    old = await s.read(made)
+    ended = old.binding.released(s.now(), Reason.EXPIRED)
+    with pytest.raises(Lost):
+        await s.store.release(old, ended, due=True)
+    assert (await s.store.due("expiry", 10))[1] == []
+    await s.wait(350)
+    assert (await s.store.due("expiry", 10))[1] == [made.id]
+    await s.store.release(old, ended, due=True)
+    with pytest.raises(Lost):
+        await s.store.release(old, ended)
+    assert (await s.read(made)).binding == ended
+    assert (await s.store.due("expiry", 10))[1] == []
+    with pytest.raises(Lost):  # a day has to pass
+        await s.store.forget(await s.read(made))
+
+
+async def test_what_is_forgotten_is_gone_with_its_request(s: Subject) -> None:
+    made = s.new(cooling_ms=100)
+    await s.create(made)
+    old = await s.read(made)
+    yesterday = old.binding.released(s.now() - DAY_MS - 1000, Reason.REQUESTED)
+    await s.store.release(old, yesterday)
+    assert (await s.store.due("forget", 10))[1] == [made.id]
+    await s.store.published(await s.store.forget(await s.read(made)), 5)
+    assert await s.store.get(made.id) is None
+    assert await s.store.answered(TENANT, made.requests[0].request_id) is None
+    assert await s.store.page(TENANT, Index("number", X), "", 10) == []
+    assert (await s.store.due("forget", 10))[1] == []

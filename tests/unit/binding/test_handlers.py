@@ -1,0 +1,144 @@
+"""The use cases on stores in memory, with faults before and after the write."""
+
+import asyncio
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from services.binding.domain import Binding
+from services.binding.handlers import Create, Find, Handlers, Update
+from services.binding.vault import KeyedTags
+from services.runtime.clock import ManualClock
+from services.runtime.errors import AxbridgeError, Unavailable
+from services.runtime.ids import SequentialIds
+from services.runtime.keyring import MemoryKeyRing
+from services.runtime.phone import PhoneNumber
+from tests.unit.binding.memory import DAY_MS, TENANT, MemoryBindings, MemoryNumbers, terms
+
+A, B, C, D = (PhoneNumber(f"+8613{n}12345678") for n in (5, 6, 7, 8))
+FAR = 1e9
+
+
+class Subject:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.bindings = MemoryBindings(self.clock)
+        self.numbers = MemoryNumbers(self.clock)
+        tags = KeyedTags(MemoryKeyRing())
+        ids = SequentialIds()
+        self.handlers = Handlers(self.bindings, self.numbers, tags, ids, self.clock)
+
+    def wish(self, **changes: object) -> Create:
+        made = Create(TENANT, str(uuid.uuid4()), A, B, terms(self.clock))
+        return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def s() -> Subject:
+    return Subject()
+
+
+async def test_a_create_waits_for_kafka_and_is_repeatable(s: Subject) -> None:
+    wish = s.wish()
+    made = await s.handlers.create(wish, FAR)
+    assert s.bindings.waited == [1]
+    s.clock.advance(timedelta(hours=2))  # its expiry has passed: the answer is the same
+    assert await s.handlers.create(wish, FAR) == made
+    assert s.numbers.leased == 1
+    with pytest.raises(AxbridgeError, match="REQUEST_ID_REUSED"):
+        await s.handlers.create(replace(wish, a=C), FAR)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_lost_answer_is_repaired_by_a_retry(s: Subject, when: str) -> None:
+    wish = s.wish()
+    s.bindings.fail = (when, Unavailable("STORE_UNAVAILABLE"))  # type: ignore[assignment]
+    with pytest.raises(Unavailable):
+        await s.handlers.create(wish, FAR)
+    assert s.numbers.returned == []  # it may be bound: the lease runs out by itself if not
+    made = await s.handlers.create(wish, FAR)
+    assert list(s.bindings.rows) == [made.id]
+
+
+async def test_a_lease_is_returned_where_nothing_was_written(s: Subject) -> None:
+    s.bindings.fail = ("before", Unavailable("OUTBOX_FULL"))
+    with pytest.raises(Unavailable):
+        await s.handlers.create(s.wish(), FAR)
+    assert len(s.numbers.returned) == 1
+
+
+async def test_refused_numbers_are_excluded_and_returned(s: Subject) -> None:
+    s.numbers.exclusive = False
+    first = await s.handlers.create(s.wish(), FAR)
+    s.numbers.next = [first.number]
+    second = await s.handlers.create(s.wish(b=C), FAR)
+    assert second.number != first.number
+    assert s.numbers.excluded[-1] == (first.number,)
+    assert s.numbers.returned == [first.number]
+    s.numbers.next = [first.number] * 4
+    with pytest.raises(AxbridgeError, match="POOL_EXHAUSTED"):
+        await s.handlers.create(s.wish(b=D), FAR)
+
+
+async def test_twins_give_one_binding(s: Subject) -> None:
+    wish = s.wish()
+    made = await asyncio.gather(*(s.handlers.create(wish, FAR) for _ in range(5)))
+    assert len({each.id for each in made}) == 1
+
+
+async def test_a_released_pair_cools(s: Subject) -> None:
+    made = await s.handlers.create(s.wish(), FAR)
+    await s.handlers.release(TENANT, made.id, 0, FAR)
+    s.numbers.next = [made.number]
+    other = await s.handlers.create(s.wish(), FAR)
+    assert other.number != made.number
+    s.clock.advance(timedelta(milliseconds=DAY_MS))
+    s.numbers.next = [made.number]
+    assert (await s.handlers.create(s.wish(terms=terms(s.clock)), FAR)).number == made.number
+
+
+async def test_update_and_release_race_once(s: Subject) -> None:
+    made = await s.handlers.create(s.wish(), FAR)
+    expiry = s.clock.epoch_ms() + DAY_MS
+    updates = [Update(TENANT, made.id, str(uuid.uuid4()), 1, expiry) for _ in range(3)]
+    outcomes = await asyncio.gather(
+        *(s.handlers.update(each, FAR) for each in updates), return_exceptions=True
+    )
+    assert sorted(type(each).__name__ for each in outcomes) == ["Aborted", "Aborted", "Binding"]
+    with pytest.raises(AxbridgeError, match="VERSION_STALE version=2"):
+        await s.handlers.release(TENANT, made.id, 1, FAR)
+    ended = await s.handlers.release(TENANT, made.id, 2, FAR)
+    assert await s.handlers.release(TENANT, made.id, 2, FAR) == ended
+
+
+async def test_a_repeated_update_answers_the_same(s: Subject) -> None:
+    made = await s.handlers.create(s.wish(), FAR)
+    wish = Update(TENANT, made.id, str(uuid.uuid4()), 1, s.clock.epoch_ms() + DAY_MS)
+    longer = await s.handlers.update(wish, FAR)
+    assert await s.handlers.update(wish, FAR) == longer
+    with pytest.raises(AxbridgeError, match="REQUEST_ID_REUSED"):
+        await s.handlers.update(replace(wish, expire_ms=wish.expire_ms + 1), FAR)
+
+
+async def test_pages_do_not_move_under_the_reader(s: Subject) -> None:
+    made = [await s.handlers.create(s.wish(), FAR) for _ in range(5)]
+    seen: list[Binding] = []
+    token = ""
+    for _ in range(3):
+        page, token = await s.handlers.list(Find(TENANT, "order-1", "order", 2, token))
+        seen += page
+    assert (seen, token) == (made, "")
+    by_party, _ = await s.handlers.list(Find(TENANT, B, "party", 9, ""))
+    assert by_party == made
+    _, token = await s.handlers.list(Find(TENANT, "order-1", "order", 2, ""))
+    for find in (Find(TENANT, "x", "order", 2, token), Find("other", "order-1", "order", 2, token)):
+        with pytest.raises(AxbridgeError, match="INVALID_PAGE_TOKEN"):
+            await s.handlers.list(find)
+
+
+async def test_another_tenant_finds_nothing(s: Subject) -> None:
+    made = await s.handlers.create(s.wish(), FAR)
+    with pytest.raises(AxbridgeError, match="BINDING_NOT_FOUND"):
+        await s.handlers.get("other", made.id)

@@ -1,0 +1,67 @@
+"""Sweepers on stores in memory: never early, never twice, not at all while clocks disagree."""
+
+from datetime import timedelta
+
+import pytest
+
+from services.binding import sweeper
+from services.binding.domain import Reason
+from services.binding.ports import Stored
+from services.runtime.clock import ManualClock
+from services.runtime.metrics import Metrics
+from tests.unit.binding.memory import MemoryBindings, binding
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> MemoryBindings:
+    made = MemoryBindings(clock)
+    for i in range(10):
+        made.rows[f"b{i}"] = Stored(binding(clock, f"b{i}"), 0, None)
+    return made
+
+
+async def test_bindings_are_released_at_their_expiry_once(
+    store: MemoryBindings, clock: ManualClock
+) -> None:
+    metrics = Metrics("binding")
+    sweep = sweeper.expiry(store, clock, metrics).sweep
+    clock.advance(timedelta(hours=1, milliseconds=-1))
+    assert await sweep() == (0, 0)
+    clock.advance(timedelta(milliseconds=1))
+    assert await sweep() == (10, 10)
+    assert await sweep() == (0, 0)
+    assert {row.binding.reason for row in store.rows.values()} == {Reason.EXPIRED}
+    assert {row.binding.version for row in store.rows.values()} == {2}
+    count = metrics.registry.get_sample_value("binding_sweep_lag_seconds_count", {"job": "expiry"})
+    assert count == 10
+
+
+async def test_ended_bindings_are_forgotten_after_a_day(
+    store: MemoryBindings, clock: ManualClock
+) -> None:
+    sweep = sweeper.forgetter(store, clock, Metrics("binding")).sweep
+    for row in list(store.rows.values()):
+        await store.release(row, row.binding.released(clock.epoch_ms(), Reason.REQUESTED))
+    assert (await sweep())[0] == 0
+    clock.advance(timedelta(days=1))
+    assert (await sweep())[0] == 10
+    assert store.rows == {}
+
+
+async def test_nothing_is_swept_while_clocks_disagree(
+    store: MemoryBindings, clock: ManualClock
+) -> None:
+    metrics, ours = Metrics("binding"), ManualClock()
+    sweep = sweeper.expiry(store, ours, metrics).sweep
+    clock.advance(timedelta(days=1))  # the store's clock leaps
+    assert await sweep() == (0, 0)
+    assert all(row.binding.live for row in store.rows.values())
+    stopped = metrics.registry.get_sample_value("binding_sweeper_stopped", {"job": "expiry"})
+    assert stopped == 1
+    ours.advance(timedelta(days=1, seconds=1))
+    assert (await sweep())[0] == 10
