@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
 from deploy.local.kafka import quiet_admin
 from services.runtime.topics import Topic, ensure
 from tests.factories import unique
@@ -35,6 +39,21 @@ class Source:
         both = [name for topic in source.topics for name in (topic.name, topic.parked)]
         for deleted in admin.delete_topics(both).values():
             deleted.result(10)
+
+    def remake(self, name: str, partitions: int) -> None:
+        """Deletes one of the topics and makes it again."""
+        admin = quiet_admin(self.bootstrap)
+        admin.delete_topics([name])[name].result(10)
+        until(lambda: name not in admin.list_topics(timeout=10).topics)
+        until(lambda: self._created(admin, name, partitions))
+
+    def _created(self, admin: AdminClient, name: str, partitions: int) -> bool:
+        """False while the deletion is not everywhere yet."""
+        try:
+            admin.create_topics([NewTopic(name, num_partitions=partitions)])[name].result(10)
+        except KafkaException:
+            return False
+        return True
 
     @property
     def arguments(self) -> list[str]:

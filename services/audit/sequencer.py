@@ -17,7 +17,8 @@ from typing import Final
 from services.audit.entry import EntryMaker, event_id_of
 from services.audit.logfolder import Event, LogFolder
 from services.audit.ports import LogLocked
-from services.audit.sequencing import Sequencing
+from services.audit.rewind import gone_back
+from services.audit.sequencing import Sequencing, decode_positions
 from services.audit.settings import SequencerSettings
 from services.runtime.consumer import Follower
 from services.runtime.metrics import Metrics, Name
@@ -82,11 +83,14 @@ def _follow(
     stop: threading.Event,
     topics: Sequence[Topic],
 ) -> None:
+    names = [topic.name for topic in topics]
     parker = Parker(settings.kafka_bootstrap)
-    sequencing = Sequencing(folder, metrics, failed=stop.set)
+    stored = decode_positions(folder.log.state)
+    back = gone_back(settings.kafka_bootstrap, names, stored, stop)
+    sequencing = Sequencing(folder, metrics, failed=stop.set, forget=back)
     follower: Follower[Event] = Follower(
         settings.kafka_bootstrap,
-        [topic.name for topic in topics],
+        names,
         EntryMaker(topics, parker),
         sequencing,
         parker,

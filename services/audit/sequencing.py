@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from services.audit.logfolder import Event, LogFolder
@@ -43,6 +43,7 @@ class Sequencing:
         metrics: Metrics,
         failed: Callable[[], None] = lambda: None,
         *,
+        forget: Collection[Position] = (),
         linger_seconds: float = LINGER_SECONDS,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -50,7 +51,8 @@ class Sequencing:
         self._failed = failed
         self._linger = linger_seconds
         self._wall = wall
-        self._stored = decode_positions(folder.log.state)
+        stored = decode_positions(folder.log.state)
+        self._stored = {place: at for place, at in stored.items() if place not in forget}
         self._positions = dict(self._stored)
         self._changed = threading.Condition()
         self._groups: deque[_Group] = deque()
@@ -68,7 +70,8 @@ class Sequencing:
         self._thread.start()
 
     def positions(self) -> Mapping[Position, int]:
-        """What the log covered when it was opened; asked before the loop begins to read."""
+        """What the log covered when it was opened, without the partitions to `forget`; asked
+        before the loop begins to read."""
         return self._stored
 
     def apply(

@@ -193,3 +193,19 @@ def test_comparison_finds_what_is_missing_and_what_differs(source: Source) -> No
     assert problems() == [f"{source.calls}[1]@0: event two is no leaf"]
     arguments = [str(source.served), "--kafka", source.bootstrap]
     assert verify.main([*arguments]) == 2  # the catalogue's own topics are not here
+
+
+def test_a_topic_made_anew_is_read_from_its_start(source: Source) -> None:
+    publisher, witness = Publisher(source.bootstrap), Witness(source.served)
+    with source.sequencer():
+        for serial in range(3):
+            publisher.publish(source.bindings, f"old-{serial}", created("b"))
+        publisher.flush()
+        until(lambda: witness.look() and witness.check(source.vkey) == 3)
+    source.remake(source.bindings, PARTITIONS)
+    publisher = Publisher(source.bootstrap)
+    for event_id in ("old-1", "new"):
+        publisher.publish(source.bindings, event_id, created("b"))
+    publisher.flush()
+    with source.sequencer():
+        until(lambda: witness.look() and witness.check(source.vkey) == 4)
