@@ -11,6 +11,7 @@ is its to keep.
 """
 
 import asyncio
+import contextlib
 import inspect
 import queue
 import signal
@@ -33,6 +34,8 @@ __all__ = ["CHANNEL_OPTIONS", "AioServer", "Options", "ThreadedServer", "run"]
 _LOG: Final = logger(__name__)
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_NOTICE_SECONDS = 0.2
 
 
 class ThreadedServer:
@@ -94,13 +97,20 @@ class ThreadedServer:
             for number in (signal.SIGTERM, signal.SIGINT)
         }
         try:
-            error = self._stop.get()
+            error = self._reason()
             self.drain()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if error is not None:
             raise error
+
+    def _reason(self) -> BaseException | None:
+        """Waits for a reason to stop. Wakes now and then, for the kernel may give the signal to
+        another thread, and Python runs its handler only once the main thread moves."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._stop.get(timeout=_NOTICE_SECONDS)
 
     def drain(self) -> None:
         """The drain. Raises the first error of a stop callback, after all of them ran."""
