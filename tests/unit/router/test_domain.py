@@ -81,7 +81,7 @@ def test_numbers_are_those_of_the_protos() -> None:
         (Side, events_pb2.CallingSide, "CALLING_SIDE_"),
     ):
         named = {name.removeprefix(prefix): number for name, number in theirs.items()}
-        assert {m.name: m.value for m in ours if m.value} == {  # type: ignore[attr-defined]
+        assert {m.name: m.value for m in ours if m.value} == {
             name: number for name, number in named.items() if number
         }
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from services.router import journal as module
 from services.router.journal import Journal, Limits
 from services.router.segments import Item, list_segments, read
 from services.runtime.errors import ResourceExhausted
@@ -84,10 +83,10 @@ def test_a_write_that_stops_half_way_is_taken_back(
         raise OSError(errno.ENOSPC, "full")
 
     for broken in (half, none):
-        monkeypatch.setattr(module.os, "write", broken)
+        monkeypatch.setattr(os, "write", broken)
         with pytest.raises(ResourceExhausted, match="JOURNAL_FULL"):
             journal.append(0, 1, b"k", value)
-    monkeypatch.setattr(module.os, "write", real)
+    monkeypatch.setattr(os, "write", real)
     assert journal.append(0, 1, b"k", value) == 2
     journal.close()
     assert [item.sequence for item in items(tmp_path)] == [1, 2]
@@ -99,8 +98,8 @@ def test_a_torn_write_that_cannot_be_taken_back_ends_the_segment(
     journal = Journal(tmp_path, "r1-0")
     journal.append(0, 1, b"k", value)
     real = os.write
-    monkeypatch.setattr(module.os, "write", lambda f, d: real(f, d[:9]))
-    monkeypatch.setattr(module.os, "ftruncate", _refuse)
+    monkeypatch.setattr(os, "write", lambda f, d: real(f, d[:9]))
+    monkeypatch.setattr(os, "ftruncate", _refuse)
     with pytest.raises(ResourceExhausted):
         journal.append(0, 1, b"k", value)
     monkeypatch.undo()
@@ -126,7 +125,7 @@ def test_a_disk_that_loses_an_fsync_refuses_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(tmp_path, "r1-0", Limits(sync_seconds=0.001))
-    monkeypatch.setattr(module.os, "fsync", _refuse)
+    monkeypatch.setattr(os, "fsync", _refuse)
     journal.append(0, 1, b"k", value)
     journal._syncer.join(5)
     assert journal.failed
