@@ -6,6 +6,7 @@ acknowledged is ended or overruled with a higher version.
 """
 
 import asyncio
+import heapq
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -27,11 +28,12 @@ from services.runtime.errors import Malformed
 from services.runtime.record import Record
 from services.runtime.telemetry import logger
 
+_UNSURE: Final = 1000  # entries: a relay has at most 500 in flight, and the one before it as many
 _LOG: Final = logger(__name__)
 
 
 class BindingRebuild:
-    """One per process. `_suspects` is filled by `restore` and emptied by `finish` of one heal."""
+    """One per process. What `restore` keeps in mind, `finish` of the same heal uses up."""
 
     topics: Sequence[str] = (
         topics.BINDING_STATE.name,
@@ -49,6 +51,7 @@ class BindingRebuild:
         self._clock = clock
         self._source = f"/axbridge/{cell.service}/{cell.name}".encode()
         self._suspects: dict[str, events_pb2.Route] = {}
+        self._recent: list[tuple[int, str]] = []  # a heap of (outbox sequence, binding)
 
     def cell_record(self, epoch: int) -> outbox_pb2.OutboxRecord:
         """See Rebuild."""
@@ -67,6 +70,17 @@ class BindingRebuild:
             await self._overrule(route, store_epoch)
         if suspects:
             _LOG.warning("unacknowledged routes overruled", count=len(suspects))
+        recent, self._recent = self._recent, []
+        await asyncio.gather(
+            *(self._announce(each, store_epoch) for each in {b for _, b in recent})
+        )
+
+    async def _announce(self, binding: str, epoch: bytes) -> None:
+        """Publishes the version that stands once more: of the last entries that a relay handled
+        before the loss, the state may have arrived and the route or the event not."""
+        stored = await self._get(binding, epoch)
+        if stored is not None:
+            await self._republish(stored, epoch)
 
     async def repair(self, record: Record) -> bool:
         """See Rebuild."""
@@ -75,15 +89,15 @@ class BindingRebuild:
         if record.topic == topics.BINDING_KEYS.name:
             return await self._repair_key(record)
         stored, seen = await self._get(record.key.decode().partition("/")[2]), _version(record)
-        if stored is None:
-            return record.value is not None and await self._repair_unknown(record)
-        if record.value is None or seen < stored.binding.version:
-            args: list[Argument] = [stored.binding.version, self._bindings.same(stored)]
-            await self._cell.call("republish", [self._bindings.key(stored.binding.id)], args)
+        if stored is None and record.value is None:
+            return False
+        if stored is not None and (record.value is None or seen < stored.binding.version):
+            await self._republish(stored)
             return True
-        if seen > stored.binding.version:
+        if stored is None or seen > stored.binding.version:
             await self._overrule(_route(record))
-        return seen > stored.binding.version
+            return True
+        return False
 
     def _is_ours(self, record: Record) -> bool:
         """Cells share the topics, and each knows its records by their source."""
@@ -104,6 +118,12 @@ class BindingRebuild:
             message = read_state(record.value)
             if message is not None:
                 await self._restore_binding(message, epoch)
+                self._note(message.route.binding, header_int(record.headers, "ce_axsequence"))
+
+    def _note(self, binding: str, sequence: int) -> None:
+        heapq.heappush(self._recent, (sequence, binding))
+        if len(self._recent) > _UNSURE:
+            heapq.heappop(self._recent)
 
     async def _restore_binding(self, message: events_pb2.BindingRecord, epoch: bytes) -> None:
         def order_tag(binding: Binding) -> str:
@@ -129,6 +149,11 @@ class BindingRebuild:
         """Ends a creation that was never acknowledged; takes back a change that was not."""
         stored = await self._get(route.binding, epoch)
         now = self._clock.epoch_ms()
+        if stored is None and route.release_reason:  # its tombstone got lost on this topic
+            entry = self._records.tombstones(route.number, route.binding, route.version, now)
+            key = self._bindings.key(route.binding)
+            await self._applied(epoch, "republish", [key], ["0", entry])
+            return
         if stored is None:
             binding, _ = from_record(events_pb2.BindingRecord(route=route))
             ended = binding.released(now, Reason.UNCONFIRMED, route.version + 1)
@@ -148,17 +173,10 @@ class BindingRebuild:
         put = await self._bindings.again(stored, new, epoch)
         await self._put(epoch, new, put, old.version)
 
-    async def _repair_unknown(self, record: Record) -> bool:
-        """A record that outlived its binding: an ended one gets its tombstones again, a live one
-        was never acknowledged."""
-        route = _route(record)
-        if route.release_reason:
-            number, _, binding = record.key.decode().partition("/")
-            entry = self._records.tombstones(number, binding, route.version, self._clock.epoch_ms())
-            await self._cell.call("republish", [self._bindings.key(binding)], ["0", entry])
-        else:
-            await self._overrule(route)
-        return True
+    async def _republish(self, stored: Stored, epoch: bytes | None = None) -> None:
+        binding = stored.binding
+        args: list[Argument] = [binding.version, self._bindings.same(stored)]
+        await self._applied(epoch, "republish", [self._bindings.key(binding.id)], args)
 
     async def _repair_key(self, record: Record) -> bool:
         key_id = record.key.decode()
