@@ -38,6 +38,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.record import Record
 from services.runtime.sealing import EvidenceWriter, PurgeSealer, Tagger
 from services.runtime.server import Options, ThreadedServer
+from services.runtime.telemetry import configure_logging
 from tests.router_world import World, envelope
 
 ROUTES, CALLS, IN_FLIGHT, REPEATS = 2000, 4000, 16, 9
@@ -90,6 +91,7 @@ def prepare(folder: Path) -> list[tuple[str, str]]:
 
 def serve(kind: str, folder: Path) -> None:
     """One server; prints its port."""
+    configure_logging("router", "WARNING")
     metrics = Metrics("router")
     server = ThreadedServer(Options(threads=16), metrics)
     servicer: Any = Empty() if kind == "empty" else _full(folder, metrics)
