@@ -26,6 +26,7 @@ from services.binding.domain import (
 from services.binding.ports import (
     Answer,
     Bindings,
+    Ids,
     Index,
     LeaseRefused,
     Lost,
@@ -43,7 +44,6 @@ from services.runtime.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from services.runtime.ids import IdSource
 from services.runtime.phone import PhoneNumber
 
 _LEASES: Final = 4  # tries: allocator's picture lags by one event, so the second nearly always fits
@@ -94,7 +94,7 @@ class Handlers:
         bindings: Bindings,
         numbers: Numbers,
         tags: Tags,
-        ids: IdSource,
+        ids: Ids,
         clock: Clock,
         shortest_ms: int = SHORTEST_MS,
     ) -> None:

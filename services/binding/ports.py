@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from services.binding.domain import Answered, Binding, Lease
+from services.binding.domain import Binding, Lease
 from services.runtime.phone import PhoneNumber
 
 
@@ -130,6 +130,13 @@ class Numbers(Protocol):
         """Says that a lease is not needed. Best effort: never fails, does not wait."""
 
 
+class Ids(Protocol):
+    """Where ids of bindings come from."""
+
+    def new(self) -> str:
+        """A fresh UUID, higher than any before from here: lists are in the order of creation."""
+
+
 class Tags(Protocol):
     """Keyed hashes: equal for equal values of a tenant, meaningless without the key."""
 
@@ -141,9 +148,3 @@ class Tags(Protocol):
 
     def body(self, tenant: str, text: str) -> bytes:
         """The hash, 16 octets, of a request's canonical text."""
-
-
-__all__ = [
-    "Answer", "Answered", "Bindings", "Index", "LeaseRefused", "Lost", "Numbers", "Stored", "Tags",
-    "Taken",
-]  # fmt: skip
