@@ -256,7 +256,9 @@ REFUSALS: list[tuple[Any, str, str]] = [
     (
         pb.CreatePoolRequest(
             pool=number_pb2.Pool(
-                name="tenants/t/pools/x", policy=number_pb2.POOL_POLICY_SHARED, cooling=Duration(seconds=0)
+                name="tenants/t/pools/x",
+                policy=number_pb2.POOL_POLICY_SHARED,
+                cooling=Duration(seconds=0),
             )
         ),
         INVALID,

@@ -1,0 +1,63 @@
+"""The sink between the consumer's thread and the fold: repeats, refusals, a store that was lost."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from services.allocator.domain import Block, Policy, Pool, PoolId, RouteChange, RouteState, State
+from services.allocator.subscriber import RouteSink, StoreRewound
+from services.runtime.cell import unavailable
+from services.runtime.clock import ManualClock
+from services.runtime.errors import Retry
+from services.runtime.metrics import Metrics
+from services.runtime.record import Record
+from tests.unit.allocator.memory import MemoryNumberStore
+
+POOL = PoolId("didi", "city")
+NUMBER = "700100000010001"
+PLACE = ("binding.routes.v1", 3)
+
+
+class HealingFold(MemoryNumberStore):
+    async def follow(self, items: Any, moved: Any) -> bool:
+        raise unavailable("STORE_HEALING")
+
+
+def item(offset: int, version: int = 1) -> tuple[Record, RouteChange]:
+    change = RouteChange(RouteState.ACTIVE, NUMBER, "b1", version)
+    return Record(*PLACE, offset, b"", b"", [], 0), change
+
+
+async def applied(sink: RouteSink, items: Any, moved: Mapping[Any, int]) -> None:
+    await asyncio.to_thread(sink.apply, items, moved)
+
+
+async def test_positions_move_with_the_effects() -> None:
+    store = MemoryNumberStore(ManualClock())
+    await store.create_pool(Pool(POOL, Policy.EXCLUSIVE, 1000, 1))
+    await store.register_block(Block(NUMBER[:11], POOL, 1))
+    sink = RouteSink(store, asyncio.get_running_loop(), Metrics("allocator"))
+    assert await asyncio.to_thread(sink.positions) == {}
+    await applied(sink, [item(4)], {PLACE: 5})
+    assert await store.positions() == {PLACE: 5}
+    assert (await store.get_number(NUMBER)).state is State.BOUND
+    await applied(sink, [], {PLACE: 9})  # all parked
+    assert await store.positions() == {PLACE: 9}
+
+
+async def test_a_store_that_was_lost_ends_the_reading() -> None:
+    loop, metrics = asyncio.get_running_loop(), Metrics("allocator")
+    sink = RouteSink(MemoryNumberStore(ManualClock()), loop, metrics)
+    await applied(sink, [], {PLACE: 5})
+    sink._fold = MemoryNumberStore(ManualClock())
+    with pytest.raises(StoreRewound):
+        await applied(sink, [item(5)], {PLACE: 6})
+
+
+async def test_a_healing_store_is_asked_again() -> None:
+    fold = HealingFold(ManualClock())
+    sink = RouteSink(fold, asyncio.get_running_loop(), Metrics("allocator"))
+    with pytest.raises(Retry, match="STORE_HEALING"):
+        await applied(sink, [item(0)], {PLACE: 1})
