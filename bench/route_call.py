@@ -29,6 +29,7 @@ from services.router.journal import Journal
 from services.router.opener import RouteOpener
 from services.router.recorder import JournalRecorder
 from services.router.servicer import RouterServicer
+from services.router.settings import RouterSettings
 from services.router.store import ViewReader, ViewWriter
 from services.router.subscriber import decode_key, decode_route
 from services.router.translate import duration, timestamp
@@ -89,11 +90,11 @@ def prepare(folder: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def serve(kind: str, folder: Path) -> None:
+def serve(kind: str, folder: Path, threads: int) -> None:
     """One server; prints its port."""
     configure_logging("router", "WARNING")
     metrics = Metrics("router")
-    server = ThreadedServer(Options(threads=16), metrics)
+    server = ThreadedServer(Options(threads=threads), metrics)
     servicer: Any = Empty() if kind == "empty" else _full(folder, metrics)
     server.add(router_service_pb2_grpc.add_RouterServiceServicer_to_server, servicer)
     print(server.start(), flush=True)
@@ -143,9 +144,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.route_call")
     parser.add_argument("--serve", choices=("empty", "full"))
     parser.add_argument("--folder", type=Path)
+    parser.add_argument(
+        "--threads", type=int, default=RouterSettings.model_fields["threads"].default
+    )
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.serve, arguments.folder)
+        serve(arguments.serve, arguments.folder, arguments.threads)
         return
     with tempfile.TemporaryDirectory(prefix="axbridge-bench-") as text:
         folder = Path(text)
@@ -153,7 +157,7 @@ def main() -> None:
         servers: dict[str, tuple[Any, int]] = {}
         try:
             for kind in ("empty", "full"):
-                servers[kind] = _start(kind, folder)
+                servers[kind] = _start(kind, folder, arguments.threads)
             report(servers, pairs)
         finally:
             for server, _ in servers.values():
@@ -161,10 +165,20 @@ def main() -> None:
                 server.wait()
 
 
-def _start(kind: str, folder: Path) -> tuple[Any, int]:
+def _start(kind: str, folder: Path, threads: int) -> tuple[Any, int]:
     metrics_dir = folder / f"metrics-{kind}"
     metrics_dir.mkdir()
-    command = [sys.executable, "-m", "bench.route_call", "--serve", kind, "--folder", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.route_call",
+        "--serve",
+        kind,
+        "--folder",
+        str(folder),
+        "--threads",
+        str(threads),
+    ]
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}  # as in a pod
     server = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
     assert server.stdout is not None
