@@ -15,8 +15,9 @@ _EVERY_SECONDS: Final = 0.25
 class Readiness:
     """Asks the cell again and again; `ready` is the last answer."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, every_seconds: float = _EVERY_SECONDS) -> None:
         self._cell = cell
+        self._every = every_seconds
         self.ready = False
 
     async def run(self) -> None:
@@ -26,4 +27,4 @@ class Readiness:
                 self.ready = await self._cell.refresh()
             except Unavailable:
                 self.ready = False
-            await asyncio.sleep(_EVERY_SECONDS)
+            await asyncio.sleep(self._every)

@@ -30,7 +30,9 @@ class LeaseSweeper:
         bootstrap: str,
         partitions: int,
         metrics: Metrics,
+        every_seconds: float = _EVERY_SECONDS,
     ) -> None:
+        self._every = every_seconds
         self._store = store
         self._fold = fold
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -40,7 +42,7 @@ class LeaseSweeper:
     async def run(self) -> None:
         """Never ends by itself: while store or Kafka are away, leases just rest unexpired."""
         while True:
-            await asyncio.sleep(_EVERY_SECONDS)
+            await asyncio.sleep(self._every)
             try:
                 self._ran_out.inc(await expire_leases(self._store, self._caught_up))
             except (Unavailable, KafkaException):

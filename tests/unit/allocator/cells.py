@@ -1,7 +1,8 @@
 """A real cell that is ready without Kafka: a task acknowledges its outbox and keeps it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,21 @@ from typing import Any
 from axbridge.runtime.v1 import outbox_pb2
 from redis.exceptions import RedisError
 
-from services.allocator.store import SERVICE, functions
+from services.allocator.domain import Block, Policy, Pool, PoolId
+from services.allocator.store import SERVICE, CellNumberStore, functions
 from services.runtime.acks import first_sequence
 from services.runtime.cell import Cell
+from services.runtime.envelope import Envelope
 from services.runtime.errors import Unavailable
+from services.runtime.keyring import MemoryKeyRing
+from services.runtime.record import Record
 from services.runtime.tasks import ended
+from services.runtime.topics import ALLOCATOR_NUMBERS, ALLOCATOR_STATE
 from tests.factories import unique
+
+POOL = PoolId("didi", "city")
+BLOCK = "70010000001"
+PARTITIONS = {ALLOCATOR_NUMBERS.name: 8, ALLOCATOR_STATE.name: 4}
 
 
 @dataclass
@@ -65,3 +75,29 @@ async def ready_cell(url: str) -> AsyncIterator[ReadyCell]:
     finally:
         await ended([acknowledging])
         await ready.cell.close()
+
+
+def store_of(ready: ReadyCell, keys: MemoryKeyRing | None = None) -> CellNumberStore:
+    return CellNumberStore(ready.cell, keys or MemoryKeyRing(), PARTITIONS, grace_ms=0)
+
+
+async def make_pool(store: CellNumberStore, policy: Policy, cooling_ms: int = 60_000) -> None:
+    await store.create_pool(Pool(POOL, policy, cooling_ms, 1500))
+    await store.register_block(Block(BLOCK, POOL, 2500))
+
+
+async def published(ready: ReadyCell, count: int) -> Sequence[outbox_pb2.OutboxRecord]:
+    """The newest `count` records, once the outbox is empty."""
+    deadline = time.monotonic() + 5
+    while await ready.cell.redis.xlen(ready.cell.key("outbox")):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    return ready.records[-count:]
+
+
+def as_record(ready: ReadyCell, out: outbox_pb2.OutboxRecord) -> Record:
+    """The record as it would come back from Kafka."""
+    source = f"/axbridge/allocator/{ready.cell.name}"
+    envelope = Envelope(out.event_id or "x", out.type, source, out.time_ms, out.version, 1, 1)
+    value = None if out.tombstone else out.value
+    return Record(out.topic, out.partition, 0, out.key, value, envelope.headers(), out.time_ms)

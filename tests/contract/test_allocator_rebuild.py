@@ -1,0 +1,114 @@
+"""What is restored to a new store, and repaired on the topic, on a real Valkey."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from axbridge.allocator.v1 import events_pb2
+
+from services.allocator.domain import (
+    Policy,
+    State,
+    Wish,
+)
+from services.allocator.rebuild import AllocatorRebuild
+from services.runtime.clock import SystemClock
+from services.runtime.envelope import Envelope
+from services.runtime.errors import NotFound
+from services.runtime.keyring import MemoryKeyRing
+from services.runtime.record import Record
+from services.runtime.topics import (
+    ALLOCATOR_STATE,
+)
+from tests.unit.allocator.cells import (
+    POOL,
+    ReadyCell,
+    as_record,
+    make_pool,
+    published,
+    ready_cell,
+    store_of,
+)
+
+A, B = b"a" * 16, b"b" * 16
+
+
+@pytest.fixture
+async def ready(valkey_url: str) -> AsyncIterator[ReadyCell]:
+    async with ready_cell(valkey_url) as made:
+        yield made
+
+
+def rebuild_of(ready: ReadyCell, keys: MemoryKeyRing) -> AllocatorRebuild:
+    return AllocatorRebuild(ready.cell, keys, "unused:1", 4, SystemClock())
+
+
+async def test_a_new_store_is_restored_from_the_records(
+    ready: ReadyCell, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = MemoryKeyRing()
+    store = store_of(ready, keys)
+    await make_pool(store, Policy.EXCLUSIVE)
+    leases = [x for x in (await store.lease(POOL, [Wish()] * 20, 60_000)).leases if x]
+    await store.lock(leases[0].number, "abuse", 1)
+    await store.lock(leases[1].number, "abuse", 1)
+    await store.unlock(leases[1].number, "over")
+    await published(ready, 1)
+    records = [as_record(ready, r) for r in ready.records if r.topic == ALLOCATOR_STATE.name]
+    await ready.cell.redis.delete(*await ready.cell.redis.keys(ready.cell.key("*")))
+    await ready.begin(2)
+
+    async def nothing(*_: Any) -> dict[Any, Any]:
+        return {}
+
+    monkeypatch.setattr("services.allocator.rebuild.read_to_end", nothing)
+    rebuild = rebuild_of(ready, keys)
+    other = Record("t", 0, 0, b"pool/x/y", b"", Envelope("i", "t", "/other", 0).headers(), 0)
+    await rebuild.restore([other, *reversed(records)], b"2")
+    await rebuild.finish(b"2")
+    assert (await store.get_number(leases[0].number)).state is State.LOCKED
+    assert (await store.get_number(leases[1].number)).state is State.COOLING
+    found = await store.statistics(POOL)
+    assert (found.total, found.locked, found.cooling, found.free) == (10_000, 1, 19, 9_980)
+    new = [x for x in (await store.lease(POOL, [Wish()] * 50, 60_000)).leases if x]
+    assert not {x.number for x in new} & {x.number for x in leases}
+    assert new[0].epoch > leases[-1].epoch
+    await store.get_pool(POOL)
+
+
+async def test_a_stale_record_is_repaired(ready: ReadyCell) -> None:
+    keys = MemoryKeyRing()
+    store, rebuild = store_of(ready, keys), rebuild_of(ready, keys)
+    await make_pool(store, Policy.EXCLUSIVE)
+    await store.lease(POOL, [Wish()], 60_000)
+    old, _ = await published(ready, 2)
+    await store.lease(POOL, [Wish()], 60_000)
+    new, _ = await published(ready, 2)
+    assert not await rebuild.repair(as_record(ready, new))
+    assert await rebuild.repair(as_record(ready, old))
+    (again,) = await published(ready, 1)
+    assert (again.value, again.version, again.key) == (new.value, new.version, new.key)
+    ahead = as_record(ready, new)
+    headers = [(k, b"999999999999" if k == "ce_axversion" else v) for k, v in ahead.headers]
+    ahead = Record(ahead.topic, 0, 0, ahead.key, ahead.value, headers, 0)
+    assert await rebuild.repair(ahead)
+    (again,) = await published(ready, 1)
+    state = events_pb2.StateRecord.FromString(again.value)
+    assert state.block.cursor == 2
+    assert state.version == again.version > new.version
+    unknown = Record(ahead.topic, 0, 0, b"pool/didi/lost", ahead.value, ahead.headers, 0)
+    assert await rebuild.repair(unknown)
+    (again,) = await published(ready, 1)
+    assert (again.tombstone, again.key) == (True, b"pool/didi/lost")
+
+
+async def test_a_pool_lost_with_the_store_is_forgotten(ready: ReadyCell) -> None:
+    store = store_of(ready)
+    await make_pool(store, Policy.EXCLUSIVE)
+    await store.lease(POOL, [Wish()], 60_000)
+    await ready.cell.redis.delete(*await ready.cell.redis.keys(ready.cell.key("*")))
+    await ready.begin(2)
+    with pytest.raises(NotFound, match="POOL_NOT_FOUND"):
+        await store.lease(POOL, [Wish()], 60_000)
+    await make_pool(store, Policy.SHARED)
+    assert (await store.lease(POOL, [Wish()], 60_000)).pool.policy is Policy.SHARED
