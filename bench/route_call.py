@@ -78,7 +78,7 @@ def prepare(folder: Path) -> list[tuple[str, str]]:
         items.append((record, decode_route(record)))
         pairs += [(a[3:], number), (b[3:], number)]
     view = ViewWriter(folder / "view")
-    for offset, route_key in enumerate(world.keys()):
+    for offset, route_key in enumerate(world.wrapped_keys()):
         record = Record(
             "keys", 0, offset, route_key.key_id.encode(), route_key.SerializeToString(),
             envelope(), 0,

@@ -107,7 +107,7 @@ class World:
             )
         return route
 
-    def keys(self) -> Iterator[events_pb2.RouteKey]:
+    def wrapped_keys(self) -> Iterator[events_pb2.RouteKey]:
         """The RouteKey records for all routes made so far."""
         for key_id, key in self.route_keys.items():
             wrapped = wrap_route_key(self.keyring, key_id, key)
@@ -134,7 +134,7 @@ class BindingStub:
 
     def publish(self, *routes: events_pb2.Route, world: World | None = None) -> None:
         """Returns when Kafka has the routes, and before them the world's keys."""
-        for key in world.keys() if world else ():
+        for key in world.wrapped_keys() if world else ():
             self._send(self._keys, key.key_id, key.key_id, key.SerializeToString(), 1)
         for route in routes:
             name = f"{route.number}/{route.binding}"

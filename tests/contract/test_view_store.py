@@ -1,0 +1,255 @@
+"""The view's port in dictionaries and in LMDB, and what LMDB adds: positions, files, growth."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from services.router import viewfile
+from services.router.ports import Found
+from services.router.store import Applied, ViewReader, ViewWriter
+from services.router.view import Copy, RouteKey
+from services.runtime.clock import ManualClock
+from services.runtime.record import Record
+from tests.contract.remotereader import PlainTagger, RemoteReader
+from tests.unit.router.memoryview import MemoryView
+from tests.unit.router.routes import NUMBER, route, tombstone
+
+TAGGER = PlainTagger()
+A, B, C = "+8613812345678", "+8613912345678", "+8618612345678"
+TAGS = (TAGGER.party("t1", A), TAGGER.party("t1", B))
+
+
+class LmdbView:
+    """A writer here and a reader in another process, on one folder."""
+
+    def __init__(self, folder: Path, reader: RemoteReader) -> None:
+        self.writer = ViewWriter(folder)
+        self._reader = reader
+        reader.open(folder)
+        self.apply, self.positions = self.writer.apply, self.writer.positions
+
+    def find(self, number: str, caller: str) -> Found:
+        found: Found = self._reader.call("find", number, caller)
+        return found
+
+    def wrapped(self, key_id: str) -> Copy | None:
+        found: Copy | None = self._reader.call("wrapped", key_id)
+        return found
+
+    def tick(self, fresh_at: float) -> None:
+        self.writer.tick(fresh_at)
+        self._reader.call("refresh")
+
+    def fresh_ms(self) -> int:
+        return int(self._reader.call("fresh_ms"))
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+@pytest.fixture(scope="module")
+def remote() -> Iterator[RemoteReader]:
+    reader = RemoteReader()
+    yield reader
+    reader.stop()
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def view(
+    request: pytest.FixtureRequest, tmp_path: Path, remote: RemoteReader
+) -> Iterator[MemoryView | LmdbView]:
+    made = MemoryView(TAGGER) if request.param == "memory" else LmdbView(tmp_path, remote)
+    yield made
+    made.close()
+
+
+def feed(apply: Callable[..., None], *changes: Applied, at: int = 0) -> None:
+    items = [(Record("routes", 0, at + i, b"", b"", [], 0), c) for i, c in enumerate(changes)]
+    apply(items, {("routes", 0): at + len(changes)})
+
+
+def test_finds_each_party(view: MemoryView | LmdbView) -> None:
+    assert view.find(NUMBER, A).tenants == ()
+    feed(view.apply, route(tags=TAGS))
+    found = view.find(NUMBER, A)
+    assert (list(found.tenants), found.tenant, found.tag) == (["t1"], "t1", TAGS[0])
+    assert found.entry is not None
+    assert (found.entry.binding, found.entry.box) == ("b1", b"box of " + TAGS[1][:1])
+    stranger = view.find(NUMBER, C)
+    assert (stranger.tenant, stranger.entry) == ("t1", None)
+    assert stranger.tag == TAGGER.party("t1", C)
+    withheld = view.find(NUMBER, "")
+    assert (withheld.tenant, withheld.tag, withheld.entry) == ("t1", b"", None)
+    assert view.find("700999999990001", A).tenants == ()
+
+
+def test_a_block_of_two_tenants_is_searched_for_both(view: MemoryView | LmdbView) -> None:
+    tags = (TAGGER.party("t2", A), TAGGER.party("t2", B))
+    other = NUMBER[:-1] + "2"
+    feed(view.apply, route(tags=TAGS), route("b2", tenant="t2", number=other, tags=tags))
+    assert view.find(NUMBER, A).tenant == "t1"
+    assert view.find(other, A).tenant == "t2"
+
+
+def test_records_below_the_position_are_ignored(view: MemoryView | LmdbView) -> None:
+    feed(view.apply, route(tags=TAGS), route(version=2, active=False, tags=TAGS))
+    assert view.positions() == {("routes", 0): 2}
+    feed(view.apply, route(version=9, tags=TAGS), at=1)
+    found = view.find(NUMBER, A).entry
+    assert found is not None
+    assert not found.active
+
+
+def test_positions_move_without_records(view: MemoryView | LmdbView) -> None:
+    view.apply([], {("routes", 3): 7, ("keys.v1", 0): 1})
+    assert view.positions() == {("routes", 3): 7, ("keys.v1", 0): 1}
+
+
+def test_keys(view: MemoryView | LmdbView) -> None:
+    assert view.wrapped("k") is None
+    feed(view.apply, RouteKey("k", Copy("route-wrapping", b"\nbox\n")))
+    assert view.wrapped("k") == Copy("route-wrapping", b"\nbox\n")
+
+
+def test_freshness(view: MemoryView | LmdbView) -> None:
+    assert view.fresh_ms() == 0
+    view.tick(0.0)
+    assert view.fresh_ms() == 0
+    view.tick(1234.5)
+    assert view.fresh_ms() == 1_234_500
+
+
+def test_a_reader_without_a_view_waits_for_one(tmp_path: Path, remote: RemoteReader) -> None:
+    remote.open(tmp_path)
+    assert remote.call("find", NUMBER, A).tenants == ()
+    assert (remote.call("fresh_ms"), remote.call("wrapped", "k")) == (0, None)
+    writer = ViewWriter(tmp_path)
+    feed(writer.apply, route(tags=TAGS))
+    remote.call("refresh")
+    assert remote.call("find", NUMBER, A).entry is not None
+    writer.close()
+    remote.call("close")
+    assert remote.call("find", NUMBER, A).tenants == ()
+
+
+def restart(folder: Path, clock: ManualClock) -> str:
+    writer = ViewWriter(folder, clock)
+    positions = writer.positions()
+    why = writer.rebuilt_because
+    assert bool(positions) == (why == "")
+    writer.close()
+    return why
+
+
+def test_a_restart_goes_on_from_disk_for_six_days(tmp_path: Path) -> None:
+    clock = ManualClock()
+    writer = ViewWriter(tmp_path, clock)
+    feed(writer.apply, route(tags=TAGS))
+    writer.tick(clock.epoch_ms() / 1000)
+    writer.close()
+    clock.advance(timedelta(days=5, hours=23))
+    assert restart(tmp_path, clock) == ""
+    clock.advance(timedelta(hours=2))
+    assert "older" in restart(tmp_path, clock)
+
+
+def test_a_file_that_must_not_be_trusted_is_rebuilt(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    def fill() -> Path:
+        writer = ViewWriter(tmp_path, clock)
+        feed(writer.apply, route(tags=TAGS))
+        writer.close()
+        return viewfile.current(tmp_path)
+
+    state = fill().with_name(viewfile.current(tmp_path).name + ".state")
+    state.write_text(json.dumps({"format": 99, "state": "closed"}))
+    assert "format" in restart(tmp_path, clock)
+    state = fill().with_name(viewfile.current(tmp_path).name + ".state")
+    state.write_text(json.dumps({"format": 1, "state": "open", "boot": "another"}))
+    assert "machine" in restart(tmp_path, clock)
+    fill().write_bytes(b"nonsense" * 4096)
+    assert restart(tmp_path, clock) != ""
+    fill().unlink()
+    assert "missing" in restart(tmp_path, clock)
+    assert len(list(tmp_path.glob("view-*.lmdb"))) == 1
+
+
+def test_a_reader_moves_to_a_rebuilt_file(tmp_path: Path, remote: RemoteReader) -> None:
+    first = ViewWriter(tmp_path)
+    feed(first.apply, route(tags=TAGS))
+    remote.open(tmp_path)
+    first.close()
+    viewfile.current(tmp_path).with_suffix(".lmdb.state").unlink()
+    second = ViewWriter(tmp_path)
+    assert remote.call("find", NUMBER, A).entry is not None  # the old file still answers
+    remote.call("refresh")
+    assert remote.call("find", NUMBER, A).tenants == ()
+    feed(second.apply, route(tags=TAGS))
+    assert remote.call("find", NUMBER, A).entry is not None
+    second.close()
+
+
+def test_the_map_grows_under_a_reader(
+    tmp_path: Path, remote: RemoteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader meets MDB_MAP_RESIZED and goes on."""
+    monkeypatch.setattr(viewfile, "_FIRST_MAP", 512 * 1024)
+    writer = ViewWriter(tmp_path)
+    feed(writer.apply, route(tags=TAGS))
+    remote.open(tmp_path)
+    before, at = writer._env.info()["map_size"], 1
+    while writer._env.info()["map_size"] < 8 * before:
+        numbers = [2 * i for i in range(at, at + 500)]
+        changes = [route(f"b{n}", tags=(n.to_bytes(16), (n + 1).to_bytes(16))) for n in numbers]
+        feed(writer.apply, *changes, at=at)
+        at += 500
+        assert remote.call("find", NUMBER, A).entry is not None
+    writer.close()
+
+
+def test_threads_read_while_the_map_grows(tmp_path: Path) -> None:
+    """Several threads of one process share a reader; the writer is another process."""
+    writer = ViewWriter(tmp_path)
+    feed(writer.apply, route(tags=TAGS))
+    writer.close()
+    reader = ViewReader(tmp_path, TAGGER)
+    found: list[bool] = []
+
+    def read() -> None:
+        found.extend(reader.find(NUMBER, A).entry is not None for _ in range(200))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(50):
+        reader.refresh()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 800
+    reader.close()
+
+
+def test_a_crash_keeps_view_and_positions_together(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from services.router.store import ViewWriter\n"
+        "from services.runtime.record import Record\n"
+        "from tests.unit.router.routes import route, TAG_A, TAG_B\n"
+        "w = ViewWriter(Path(sys.argv[1]))\n"
+        "w.apply([(Record('routes', 0, 0, b'', b'', [], 0), route())], {('routes', 0): 1})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=False)
+    writer = ViewWriter(tmp_path)
+    assert writer.rebuilt_because == ""
+    assert writer.positions() == {("routes", 0): 1}
+    feed(writer.apply, tombstone(), at=1)
+    writer.close()

@@ -1,0 +1,56 @@
+"""The view in memory: the fold on dictionaries, with positions, behind the ports of writer and
+reader. Its answers are the contract that LMDB's are compared with."""
+
+from collections.abc import Mapping, Sequence
+
+from services.router import view
+from services.router.ports import Found
+from services.router.store import Applied, PartyTagger
+from services.router.view import Copy
+from services.runtime.record import Record
+from tests.unit.router.routes import MemoryTables
+
+
+class MemoryView:
+    """Writer and reader in one."""
+
+    def __init__(self, tagger: PartyTagger) -> None:
+        self.tables = MemoryTables()
+        self._tagger, self._positions, self._fresh_ms = tagger, dict[tuple[str, int], int](), 0
+
+    def positions(self) -> Mapping[tuple[str, int], int]:
+        return self._positions
+
+    def apply(
+        self, items: Sequence[tuple[Record, Applied]], positions: Mapping[tuple[str, int], int]
+    ) -> None:
+        for record, change in items:
+            if record.offset >= self._positions.get((record.topic, record.partition), 0):
+                view.apply(self.tables, change)
+        self._positions.update(positions)
+
+    def tick(self, fresh_at: float) -> None:
+        self._fresh_ms = int(fresh_at * 1000) or self._fresh_ms
+
+    def fresh_ms(self) -> int:
+        return self._fresh_ms
+
+    def wrapped(self, key_id: str) -> Copy | None:
+        value = self.tables.get(view.KEYS, key_id.encode())
+        if value is None:
+            return None
+        name, _, box = value.partition(b"\n")
+        return Copy(name.decode(), box)
+
+    def find(self, number: str, caller: str) -> Found:
+        block = self.tables.get(view.BLOCKS, number[:11].encode()) or b""
+        names = tuple(name for name, _ in view.tenants(block))
+        tags = [self._tagger.party(tenant, caller) for tenant in names] if caller else []
+        for tenant, tag in zip(names, tags, strict=False):
+            slot = self.tables.get(view.SLOTS, view.slot_key(number, tag))
+            if slot:
+                return Found(names, tenant, tag, view.unpack_entry(slot))
+        return Found(names, names[0] if names else "", tags[0] if tags else b"", None)
+
+    def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,120 @@
+"""The use cases with fakes: recorded before answered, connected only if opened."""
+
+import pytest
+
+from services.router.domain import Call, Decision, Entry, Progress, Refusal, Side
+from services.router.handlers import Router
+from services.router.ports import Found, KeyUnavailable
+from services.runtime.clock import ManualClock
+from services.runtime.errors import ResourceExhausted
+
+NUMBER = "700123456780001"
+CLOCK = ManualClock()
+NOW = CLOCK.epoch_ms()
+ENTRY = Entry("t1", "b1", 3, True, Side.A, 1, 1, 0, NOW + 1000, 1, "taxi", "k", b"box")
+
+
+class MemoryRoutes:
+    def __init__(self, found: Found, fresh_ms: int = NOW) -> None:
+        self.found, self.fresh, self.asked = found, fresh_ms, list[tuple[str, str]]()
+
+    def find(self, number: str, caller: str) -> Found:
+        self.asked.append((number, caller))
+        return self.found
+
+    def fresh_ms(self) -> int:
+        return self.fresh
+
+
+class MemoryOpener:
+    def __init__(self, callee: str | None = "+8613912345678") -> None:
+        self._callee = callee
+
+    def callee(self, number: str, entry: Entry, tag: bytes) -> str:
+        if self._callee is None:
+            raise KeyUnavailable
+        return self._callee
+
+
+class MemoryRecorder:
+    def __init__(self) -> None:
+        self.kept: list[Decision | Progress] = []
+        self.full = False
+
+    def decided(self, decision: Decision) -> None:
+        if self.full:
+            raise ResourceExhausted("JOURNAL_FULL")
+        self.kept.append(decision)
+
+    def progressed(self, progress: Progress, time_ms: int) -> None:
+        assert time_ms == NOW
+        self.kept.append(progress)
+
+
+BOUND = Found(["t1"], "t1", b"T" * 16, ENTRY)
+
+
+def router(
+    found: Found = BOUND, *, fresh_ms: int = NOW, callee: str | None = "+8613912345678"
+) -> tuple[Router, MemoryRoutes, MemoryRecorder]:
+    routes, recorder = MemoryRoutes(found, fresh_ms), MemoryRecorder()
+    return Router(routes, MemoryOpener(callee), recorder, CLOCK, 900_000), routes, recorder
+
+
+def call(caller: str = "13812345678", dialled: str = NUMBER) -> Call:
+    return Call("cmcc", "c1", caller, dialled, "")
+
+
+def test_connects_and_records_what_it_answers() -> None:
+    handler, routes, recorder = router()
+    decision = handler.route(call())
+    assert decision.refusal is None
+    assert decision.callee == "+8613912345678"
+    assert recorder.kept == [decision]
+    assert routes.asked == [(NUMBER, "+8613812345678")]
+
+
+def test_what_cannot_be_recorded_is_not_answered() -> None:
+    handler, _, recorder = router()
+    recorder.full = True
+    with pytest.raises(ResourceExhausted):
+        handler.route(call())
+
+
+def test_a_callee_that_does_not_open_is_refused_and_recorded() -> None:
+    handler, _, recorder = router(callee=None)
+    decision = handler.route(call())
+    assert decision.refusal is Refusal.KEY_UNAVAILABLE
+    assert decision.callee == ""
+    assert recorder.kept == [decision]
+
+
+def test_a_view_that_never_was_fresh_refuses() -> None:
+    handler, _, _ = router(fresh_ms=0)
+    assert handler.route(call()).refusal is Refusal.VIEW_STALE
+    handler, _, _ = router(fresh_ms=NOW - 900_001)
+    assert handler.route(call()).refusal is Refusal.VIEW_STALE
+    handler, _, _ = router(fresh_ms=NOW + 50)  # clocks differ a little
+    assert handler.route(call()).age_ms == 0
+
+
+def test_digits_that_are_no_number_are_not_looked_up() -> None:
+    handler, routes, recorder = router()
+    decision = handler.route(call(dialled="10086"))
+    assert decision.refusal is Refusal.DIALLED_INVALID
+    assert (decision.number, decision.tenant, routes.asked) == ("", "", [])
+    assert recorder.kept == [decision]
+
+
+def test_a_withheld_caller_is_refused_with_the_tenant_known() -> None:
+    handler, routes, _ = router(Found(["t1"], "t1", b"", None))
+    decision = handler.route(call(caller="anonymous"))
+    assert decision.refusal is Refusal.CALLER_WITHHELD
+    assert (decision.tenant, decision.caller, routes.asked) == ("t1", "", [(NUMBER, "")])
+
+
+def test_reports_are_recorded() -> None:
+    handler, _, recorder = router()
+    progress = Progress("cmcc", "c1", 1, 1, 3, NOW, 16, 1)
+    handler.report(progress)
+    assert recorder.kept == [progress]
