@@ -23,6 +23,9 @@ from services.runtime.status import error_from_rpc
 
 _ITEMS: Final = 200  # of one call, allocator's limit
 _CALL_SECONDS: Final = 2.0  # two of them fit a caller's 5 s
+# Callers answered by one acknowledgement of Kafka come back as a burst; where several went together
+# the next ones are awaited this long. A lone caller is not held up.
+_GATHER_SECONDS: Final = 0.003
 _MAX_RETURNS: Final = 10_000  # waiting to be given back; beyond it they run out by themselves
 
 
@@ -39,6 +42,7 @@ class AllocatorNumbers:
         self._stub = allocator_service_pb2_grpc.AllocatorServiceStub(self._channel)
         self._waiting: dict[str, list[_Wait]] = {}
         self._calling: dict[str, asyncio.Task[None]] = {}
+        self._together: dict[str, int] = {}  # how many went in the last call
         self._returns: list[number_pb2.Lease] = []
         self._returning: asyncio.Task[None] | None = None
 
@@ -74,7 +78,11 @@ class AllocatorNumbers:
     async def _call(self, pool: str) -> None:
         """Leases for all who wait, until nobody does."""
         try:
-            while waiting := self._waiting.pop(pool, None):
+            while self._waiting.get(pool):
+                if self._together.get(pool, 1) > 1:
+                    await asyncio.sleep(_GATHER_SECONDS)
+                waiting = self._waiting.pop(pool)
+                self._together[pool] = len(waiting)
                 for start in range(0, len(waiting), _ITEMS):
                     await self._lease(pool, waiting[start : start + _ITEMS])
         finally:
