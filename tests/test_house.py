@@ -31,6 +31,7 @@ TREES = {name: ast.parse((ROOT / name).read_text("utf-8"), name) for name in [*M
 # Files of these names are covered by a tier, not by a unit test of their own.
 BY_TIER = {
     "__main__": "tests/component/test_{service}*.py",  # wiring: a real process or server
+    "service": "tests/component/test_{service}*.py",  # wiring, too long for __main__
     "servicer": "tests/component/test_{service}*.py",  # the gRPC edge, through a real channel
     "settings": "tests/unit/deploy/deployed.py",  # compose and k8s load them with real values
     "ports": "services/{service}/ports.py",  # Protocols: nothing that runs
