@@ -4,13 +4,14 @@ Refuses to look anything up: whoever calls `decide` has read the view and the cl
 the enums are those of axbridge.router.v1 and axbridge.binding.v1 (a test compares them).
 
 Invariant: whatever is not certain is refused. Only an active entry of this very caller on this very
-number, inside its time and direction, connects.
+number, inside its time and direction, connects. The values of a call's path are named tuples, which
+are made in a third of a frozen dataclass's time; those with personal data have a repr of their own.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 MARK: Final = "【号码保护】"  # R3: people see that a protected number is used
 
@@ -78,8 +79,7 @@ class Caller(IntEnum):
     INVALID = 2
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Call:
+class Call(NamedTuple):
     """A switch's question. `caller` and `dialled` are as presented; the caller is personal data."""
 
     carrier: str
@@ -92,8 +92,7 @@ class Call:
         return f"<Call {self.carrier}/{self.call_id}>"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Entry:
+class Entry(NamedTuple):
     """What the view says about one caller on one number. `box` is the callee's route copy."""
 
     tenant: str
@@ -114,16 +113,14 @@ class Entry:
         return f"<Entry {self.tenant}/{self.binding} version {self.version}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Staleness:
+class Staleness(NamedTuple):
     """How old the view is, and how old it may be, in milliseconds."""
 
     age_ms: int
     max_ms: int
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Decision:
+class Decision(NamedTuple):
     """What was decided: connected if `refusal` is None. `callee`, `caller`, `tag` are personal."""
 
     call: Call

@@ -135,6 +135,9 @@ class ViewReader:
         self._blocks: Any = None
         self._keys: Any = None
         self._meta: Any = None
+        # Tenants by block, forgotten at every refresh. A block that nobody had is never in it, so
+        # a first binding is found at once.
+        self._tenants: dict[str, list[str]] = {}
         self._fresh_ms = 0
         self.refresh()
 
@@ -156,10 +159,12 @@ class ViewReader:
                     return self._find(txn, number, caller)
 
     def _find(self, txn: Any, number: str, caller: str) -> Found:
-        block = txn.get(number[:11].encode(), db=self._blocks)
-        if block is None:
-            return _NOTHING
-        names = [name for name, _ in view.tenants(block)]
+        names = self._tenants.get(number[:11])
+        if names is None:
+            block = txn.get(number[:11].encode(), db=self._blocks)
+            if block is None:
+                return _NOTHING
+            names = self._tenants[number[:11]] = [name for name, _ in view.tenants(block)]
         first = b""
         if caller:
             for tenant in names:  # one, but while a block changes hands
@@ -180,6 +185,7 @@ class ViewReader:
 
     def refresh(self) -> None:
         """Opens the file that counts, if it is another one, and reads how fresh it is."""
+        self._tenants = {}
         try:
             path = viewfile.current(self._folder)
             if path != self._path:
@@ -214,6 +220,7 @@ class ViewReader:
             old, self._env, self._path = self._env, env, path
             self._slots, self._blocks = opened[view.SLOTS], opened[view.BLOCKS]
             self._keys, self._meta = opened[view.KEYS], opened[META]
+            self._tenants = {}
             if old is not None:
                 old.close()
 

@@ -73,7 +73,7 @@ def test_an_ordinary_call_has_one_record() -> None:
 def test_a_refusal_is_recorded_at_once_and_a_later_connect_overrules_it() -> None:
     _, written = play([decision(connected=False)])
     assert [r.outcome for r in written] == [REFUSED]
-    state, written = play([decision(connected=False), *[decision(5, 2), *CALL[1:]]])
+    state, written = play([decision(connected=False), decision(5, 2), *CALL[1:]])
     assert [r.outcome for r in written] == [REFUSED, ANSWERED]
     assert state.written == 2
 
@@ -90,7 +90,11 @@ def test_no_answer() -> None:
 
 
 def test_the_callers_leg_answers_nothing() -> None:
-    facts = [decision(), progress(1, 1, Kind.ANSWERED, 5), progress(1, 2, Kind.ENDED, 9)]
+    facts: list[Fact] = [
+        decision(),
+        progress(1, 1, Kind.ANSWERED, 5),
+        progress(1, 2, Kind.ENDED, 9),
+    ]
     assert play(facts)[1][-1].outcome == UNANSWERED
 
 
@@ -127,7 +131,9 @@ DECISIONS = st.builds(decision, st.integers(0, 9), st.integers(1, 5), connected=
 
 @given(st.lists(PROGRESS | DECISIONS, max_size=8, unique=True), st.randoms())
 def test_order_and_repeats_never_matter(facts: list[Fact], random: object) -> None:
-    unique = list({(type(f), f.journal_sequence): f for f in facts}.values())  # a journal numbers
+    unique: list[Fact] = list(
+        {(type(f), f.journal_sequence): f for f in facts}.values()
+    )  # a journal numbers
     mixed = unique + unique[:2]
     random.shuffle(mixed)  # type: ignore[attr-defined]
     assert record_of(play(mixed)[0]) == record_of(play(unique)[0])

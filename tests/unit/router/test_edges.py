@@ -67,7 +67,7 @@ def test_a_routed_event_says_everything_but_who_called(tmp_path: Path) -> None:
     event = events_pb2.CallRouted.FromString(value)
     assert (event.fact.journal, event.fact.journal_sequence) == ("r1-0-a", 1)
     assert (event.fact.time.seconds, event.fact.time.nanos) == (NOW // 1000, 123_000_000)
-    assert (event.number, event.trunk, event.calling_side) == (NUMBER, "trunk-1", Side.A)
+    assert (event.number, event.trunk, int(event.calling_side)) == (NUMBER, "trunk-1", 1)
     assert (event.binding.tenant, event.binding.binding, event.binding.version) == ("t1", "b1", 3)
     assert event.max_duration.seconds == 1800
     assert event.view_age.nanos == 250_000_000
@@ -135,10 +135,10 @@ def test_any_request_is_a_call_or_refused(texts: tuple[str, ...]) -> None:
         call_id=call_id, carrier=carrier, caller=caller, dialled=dialled, trunk=trunk
     )
     try:
-        made = call_from(request)
+        answer = call_from(request).call_id
     except InvalidArgument as error:
-        made = error.reason  # type: ignore[assignment]
-    assert made == "CALL_INVALID" or made.call_id == call_id
+        answer = error.reason
+    assert answer in (call_id, "CALL_INVALID")
 
 
 @pytest.mark.parametrize(
