@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from deploy.local.kafka import quiet_admin
+from deploy.local.waiting import eventually
 from services.runtime.topics import Topic, ensure
 from tests.factories import unique
 from tests.sequencer_process import topics_of
@@ -98,7 +98,4 @@ def python(module: list[str], environment: dict[str, str]) -> Iterator[subproces
 
 
 def until(condition: Callable[[], object], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.02)
+    eventually(condition, seconds)

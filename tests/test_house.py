@@ -50,6 +50,7 @@ COVERED = {
     "services/router/worker.py": "tests/component/test_router*.py",
     "deploy/local/demo.py": "tests/e2e/test_*.py",
     "deploy/local/replay.py": "tests/e2e/test_*.py",
+    "deploy/local/replaying.py": "tests/e2e/test_*.py",
     "deploy/local/cluster.py": "tests/e2e/test_*.py",
     "deploy/local/clients.py": "tests/e2e/test_*.py",
 }

@@ -40,7 +40,7 @@ def main() -> None:
     server.add(add_AuditServiceServicer_to_server, AuditServicer(Audit(log, index, tagger.order)))
     health = HealthEndpoint(settings.health_listen, metrics.registry, ready=server.is_ready)
     stop = threading.Event()
-    follow = partial(_follow, indexer, stop, server)
+    follow = partial(indexer.run_or, server.request_stop, stop)
     following = threading.Thread(target=follow, name="indexer", daemon=True)
     server.on_stop("stop indexer", stop.set)
     server.on_stop("indexer", following.join)
@@ -50,14 +50,6 @@ def main() -> None:
     server.start()
     following.start()
     server.serve()
-
-
-def _follow(indexer: Indexer, stop: threading.Event, server: ThreadedServer) -> None:
-    """An index that cannot be fed ends the process: it would answer less and less of the truth."""
-    try:
-        indexer.run(stop)
-    except Exception as error:
-        server.request_stop(error)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,14 @@ class Indexer:
             if not worked:
                 stop.wait(POLL_SECONDS)
 
+    def run_or(self, failed: Callable[[Exception], None], stop: threading.Event) -> None:
+        """`run` on a thread of its own. Its failure must end the process: an index that is not
+        fed answers less and less of the truth."""
+        try:
+            self.run(stop)
+        except Exception as error:
+            failed(error)
+
     def advance(self) -> int:
         """Indexes the next batch; the number of leaves it had. 0: the index is up to date."""
         published = self._log.published()

@@ -133,9 +133,7 @@ def test_each_distinct_event_is_one_leaf_however_often_the_sequencer_is_killed(
                 # Killed at a random moment of work, not of starting up.
                 until(partial(witness.grew, witness.look()))
                 at = time.monotonic() + moments.random() * 0.5
-                while time.monotonic() < at:
-                    witness.look()
-                    time.sleep(0.002)
+                until(lambda: (witness.look(), time.monotonic() >= at)[1])  # noqa: B023
                 process.send_signal(signal.SIGKILL)
                 process.wait()
     finally:
