@@ -27,6 +27,9 @@ class RouterSettings(ServiceSettings):
     # Of each worker. Its handlers never wait, and one interpreter runs one thread at a time: more
     # threads only hand it to each other (measured: 16 double the context switches of 4).
     threads: int = Field(default=4, ge=1, le=256)
+    # Pins each worker to a CPU of its own: its threads then do not drag the interpreter between
+    # caches (measured: a fifth to a third less CPU a call). Only where no other pod pins too.
+    pin_workers: bool = False
     calls_topic: str = "router.calls.v1"
     routes_topic: str = "binding.routes.v1"
     keys_topic: str = "binding.keys.v1"

@@ -8,14 +8,13 @@ Invariant: a child that ends without being told to is counted and started again,
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Literal
 
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -51,9 +50,12 @@ class Supervisor:
     def __init__(self, settings: RouterSettings) -> None:
         self._settings = settings
         self._port = _reserve(settings.listen)  # held, so that no other program takes it
-        self._metrics_dir = tempfile.TemporaryDirectory(prefix="router-metrics-")
+        # The children's counts, in files that they map; the root file system may be read-only.
+        self._metrics_dir = settings.data_dir / "metrics"
+        shutil.rmtree(self._metrics_dir, ignore_errors=True)
+        self._metrics_dir.mkdir(parents=True)
         self._metrics = Metrics("router")
-        MultiProcessCollector(self._metrics.registry, self._metrics_dir.name)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(self._metrics.registry, str(self._metrics_dir))  # type: ignore[no-untyped-call]
         self._view = ViewReader(settings.view_dir, Tagger(FileKeyRing(settings.keyring_dir)))
         self._children = [_Child("writer", 0)]
         self._children += [_Child("worker", number) for number in range(settings.workers)]
@@ -80,7 +82,6 @@ class Supervisor:
             self._health.stop()
             self._view.close()
             self._port.close()
-            self._metrics_dir.cleanup()
 
     def _tend(self, child: _Child) -> None:
         now = time.monotonic()
@@ -105,7 +106,7 @@ class Supervisor:
             "ROUTER_LISTEN": self.address,
             "ROUTER_WORKER": str(child.number),
             "ROUTER_SUPERVISED": "1",
-            "PROMETHEUS_MULTIPROC_DIR": self._metrics_dir.name,
+            "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_dir),
         }
         command = [sys.executable, "-m", f"services.router.{child.kind}"]
         # A session of its own: ctrl-C reaches the supervisor alone, which stops them in order.
@@ -146,7 +147,7 @@ class Supervisor:
 
     def _drop_gauges(self, pid: int) -> None:
         """A dead process has no state; its counts stay."""
-        for path in Path(self._metrics_dir.name).glob(f"gauge_*_{pid}.db"):
+        for path in self._metrics_dir.glob(f"gauge_*_{pid}.db"):
             path.unlink(missing_ok=True)
 
 

@@ -5,6 +5,7 @@ Depends on no neighbour: it opens the view when there is one and journals to its
 once the view has held all routes and is young enough, and while the journal takes decisions.
 """
 
+import os
 import threading
 
 from axbridge.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
@@ -32,6 +33,9 @@ def main() -> None:
     """Serves until SIGTERM."""
     settings = load(RouterSettings)
     configure_logging("router", settings.log_level)
+    if settings.pin_workers:
+        cpus = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cpus[settings.worker % len(cpus)]})
     clock, keyring, metrics = SystemClock(), FileKeyRing(settings.keyring_dir), Metrics("router")
     view = ViewReader(settings.view_dir, Tagger(keyring))
     limits = Limits(folder_bytes=settings.journal_max_bytes)
