@@ -12,7 +12,7 @@ from typing import Final, Literal
 from services.binding.domain import Reason
 from services.binding.ports import Bindings, Lost, Stored
 from services.runtime.clock import Clock
-from services.runtime.errors import Unavailable
+from services.runtime.errors import DataLoss, Unavailable
 from services.runtime.metrics import Metrics, Name
 from services.runtime.telemetry import logger
 
@@ -43,6 +43,7 @@ class Sweeper:
         self._skew = metrics.gauge(Name.STORE_CLOCK_SKEW_SECONDS)
         self._halted = metrics.gauge(Name.SWEEPER_STOPPED, job=what)
         self._stopped = False
+        self._broken: set[str] = set()
 
     async def run(self) -> None:
         """Sweeps until cancelled. While the store or Kafka is away it waits."""
@@ -81,7 +82,13 @@ class Sweeper:
         return len(ids), max((o for o in outcomes if isinstance(o, int)), default=0)
 
     async def _one(self, binding: str, now: int) -> int:
-        stored = await self._bindings.get(binding)
+        try:
+            stored = await self._bindings.get(binding)
+        except DataLoss as why:  # one unreadable record must not keep the others from ending
+            if binding not in self._broken:
+                _LOG.error("cannot be swept", job=self._what, binding=binding, reason=why.reason)
+            self._broken.add(binding)
+            return 0
         if stored is None:
             return 0
         b = stored.binding

@@ -8,6 +8,7 @@ from services.binding import sweeper
 from services.binding.domain import Reason
 from services.binding.ports import Stored
 from services.runtime.clock import ManualClock
+from services.runtime.errors import DataLoss
 from services.runtime.metrics import Metrics
 from tests.unit.binding.memory import MemoryBindings, binding
 
@@ -65,3 +66,19 @@ async def test_nothing_is_swept_while_clocks_disagree(
     assert stopped == 1
     ours.advance(timedelta(days=1, seconds=1))
     assert (await sweep())[0] == 10
+
+
+async def test_an_unreadable_binding_does_not_keep_the_others(
+    store: MemoryBindings, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = store.get
+
+    async def broken(identity: str) -> Stored | None:
+        if identity == "b3":
+            raise DataLoss("SEAL_BROKEN")
+        return await get(identity)
+
+    monkeypatch.setattr(store, "get", broken)
+    clock.advance(timedelta(hours=2))
+    await sweeper.expiry(store, clock, Metrics("binding")).sweep()
+    assert [b for b, row in store.rows.items() if row.binding.live] == ["b3"]
