@@ -105,10 +105,11 @@ class CellNumberStore:
         view = self._views.get(pool) or await self._load(pool)
         leases: list[Lease | None] = [None] * len(wishes)
         left = list(range(len(wishes)))
-        for attempt in range(_ATTEMPTS):
+        attempt = 0  # in vain
+        while attempt < _ATTEMPTS:
             reply = await self._call_lease(view, [wishes[at] for at in left], duration_ms, attempt)
             if reply is None:
-                view = await self._load(pool)
+                view, attempt = await self._load(pool), attempt + 1
                 continue
             deadline, results = int(reply[1]), reply[3]
             again = []
@@ -118,6 +119,7 @@ class CellNumberStore:
                     leases[at] = Lease(number.decode(), int(epoch), deadline)
                 elif epoch == b"MORE":
                     again.append(at)
+            attempt += len(again) == len(left)
             left = again
             if not left:
                 return Leased(view.pool, tuple(leases))

@@ -15,6 +15,7 @@ local function begin(keys)
     now = now_ms(),
     pools = {},
     records = {},
+    steps = 0,
   }
 end
 

@@ -2,7 +2,8 @@
 -- tags; it ends by being confirmed (follow.lua), returned, or run out, and is then gone from the
 -- number and from `leases` in the same step.
 
-local LOOK = 256 -- 0.1 ms
+local LOOK = 64 -- a party on more numbers in use than these is rare, and needs fresh ones anyway
+local STEPS = 10000 -- of all scans of one function; then items are put off: 10 to 30 ms
 
 -- The first number of a sorted set on which no tag is held and that is not excluded. Every number
 -- passed over is one that some tag holds, or excluded: hence the bound. `most` bounds it further.
@@ -16,6 +17,7 @@ local function scan(c, command, source, item, most)
   while left > 0 do
     size = math.min(left, size * 2, 1024)
     local found = redis.call(command, source, from, from + size - 1)
+    c.steps = c.steps + size
     if #found == 0 then
       return nil
     end
@@ -74,6 +76,9 @@ end
 -- A party that is on the fullest LOOK numbers gets a fresh one while there are any: it needs as many
 -- numbers as it has bindings anyway, and a lease stays cheap. Only then every number is looked at.
 local function choose(c, pool, windows, item)
+  if c.steps > STEPS then
+    return nil, true
+  end
   local number = pool.shared and scan(c, 'ZREVRANGE', pool.open, item, LOOK)
   if not number then
     local n = fresh(c, pool, windows, item)
@@ -81,7 +86,7 @@ local function choose(c, pool, windows, item)
       return n
     end
     if pool.more() then
-      return nil
+      return nil, true
     end
     number = rested(c, pool, item)
       or pool.shared and scan(c, 'ZREVRANGE', pool.open, item, math.huge)
@@ -142,7 +147,8 @@ end
 -- number, then each: block, start, size, partition, numbers), items (their number, then each: tags,
 -- excluded numbers, both preceded by their number).
 -- → deadline, the windows' cursors, then per item number and epoch; '' and 'EXHAUSTED', or '' and
--- 'MORE' where the windows were too small: the caller asks again with the cursors just learnt.
+-- 'MORE' where the windows were too small or scans too long: the caller asks for the rest again, with
+-- the cursors just learnt. Items before the first MORE are settled, so it comes to an end.
 export('lease', function(keys, args)
   local refusal = cell_check(keys, args)
   if refusal then
@@ -175,7 +181,7 @@ export('lease', function(keys, args)
   for _ = 1, how_many do
     local item
     item, at = read_item(pool, args, at)
-    local n = choose(c, pool, windows, item)
+    local n, later = choose(c, pool, windows, item)
     if n then
       last, digits = take(c, n, item, ends)
       results[#results + 1] = n.id
@@ -185,7 +191,7 @@ export('lease', function(keys, args)
       leases[#leases + 1] = wire_bytes(2, wire_bytes(1, n.id) .. wire_int(2, last) .. rest)
     else
       results[#results + 1] = ''
-      results[#results + 1] = pool.more() and 'MORE' or 'EXHAUSTED'
+      results[#results + 1] = later and 'MORE' or 'EXHAUSTED'
     end
   end
   local cursors = {}
