@@ -116,37 +116,44 @@ class Handlers:
             return await self._again(answer, body, deadline)
         check_expiry(terms.expire_ms, self._clock.epoch_ms(), self._shortest_ms)
         tags = self._tags.party(tenant, wish.a.e164), self._tags.party(tenant, wish.b.e164)
-        order_tag = self._tags.order(tenant, terms.order_id)
         excluded: tuple[str, ...] = ()
         for _ in range(_LEASES):
             lease = await self._numbers.lease(terms.pool, tags, excluded, self._left(deadline))
-            now = self._clock.epoch_ms()
-            request = Answered(wish.request_id, body, now, 1)
-            binding = Binding(
-                tenant, self._ids.new(), lease.number, terms, *tags, lease.epoch,
-                lease.cooling_ms, lease.exclusive, now, now, (request,),
-            )  # fmt: skip
             try:
-                sequence = await self._bindings.create(binding, wish.a, wish.b, order_tag, lease)
+                return await self._bind(wish, body, tags, lease, deadline)
             except LeaseRefused as refusal:
                 if refusal.reason != "LEASE_STALE":
                     self._numbers.give_back(terms.pool, lease)
                 excluded += (lease.number,)
-                continue
             except Taken as twin:
                 self._numbers.give_back(terms.pool, lease)
                 return await self._again(twin.answer, body, deadline)
-            except Unavailable as why:
-                self._unused(terms.pool, lease, why)
-                raise
-            await self._bindings.published(sequence, self._left(deadline))
-            return binding
         raise ResourceExhausted(
             "POOL_EXHAUSTED",
             "no number of the pool can take these parties now",
             retry_after=_REFILL,
             pool=terms.pool,
         )
+
+    async def _bind(
+        self, wish: Create, body: bytes, tags: tuple[bytes, bytes], lease: Lease, deadline: float
+    ) -> Binding:
+        """The new binding, acknowledged. If we die before the write, the lease runs out."""
+        now, tenant = self._clock.epoch_ms(), wish.tenant
+        request = Answered(wish.request_id, body, now, 1)
+        binding = Binding(
+            tenant, self._ids.new(), lease.number, wish.terms, *tags, lease.epoch,
+            lease.cooling_ms, lease.exclusive, now, now, (request,),
+        )  # fmt: skip
+        order_tag = self._tags.order(tenant, wish.terms.order_id)
+        try:
+            sequence = await self._bindings.create(binding, wish.a, wish.b, order_tag, lease)
+        except Unavailable as why:
+            if why.reason != "STORE_UNAVAILABLE":  # then it may have been applied
+                self._numbers.give_back(wish.terms.pool, lease)
+            raise
+        await self._bindings.published(sequence, self._left(deadline))
+        return binding
 
     async def get(self, tenant: str, binding: str) -> Binding:
         """The binding. Raises NotFound (BINDING_NOT_FOUND), also for another tenant's."""
@@ -226,10 +233,6 @@ class Handlers:
         if wish.kind == "order":
             return Index("order", self._tags.order(wish.tenant, wish.by).hex())
         return Index("number", wish.by)
-
-    def _unused(self, pool: str, lease: Lease, why: Unavailable) -> None:
-        if why.reason in ("STORE_HEALING", "OUTBOX_FULL"):  # else it may have been applied
-            self._numbers.give_back(pool, lease)
 
     def _left(self, deadline: float) -> float:
         return max(0.0, min(_WAIT_SECONDS, deadline - self._clock.monotonic() - _MARGIN_SECONDS))
