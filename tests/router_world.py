@@ -26,8 +26,10 @@ from axbridge.type.v1 import sealed_pb2
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from deploy.local import waiting
 from services.runtime.envelope import Envelope
 from services.runtime.keyring import EvidenceKeys, FileKeyRing
+from services.runtime.record import Record
 from services.runtime.sealing import (
     Tagger,
     new_route_key,
@@ -125,6 +127,15 @@ def envelope(version: int = 1) -> list[tuple[str, str | bytes | None]]:
     ).headers()
 
 
+def route_record(world: World, **more: object) -> Record:
+    """A record of `binding.routes.v1` as it is read, with fields changed."""
+    route = world.route(world.number(), "b1", "+8613812345678", "+8613912345678")
+    for name, value in more.items():
+        setattr(route, name, value)
+    key = f"{route.number}/{route.binding}".encode()
+    return Record("routes", 0, 0, key, route.SerializeToString(), envelope(), 0)
+
+
 class BindingStub:
     """Publishes what binding would."""
 
@@ -184,16 +195,14 @@ def process(
 
 def eventually(check: Callable[[], Any], seconds: float = 20.0, what: str = "condition") -> Any:
     """The first true answer of the check. An rpc that finds no server yet is a false one."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+
+    def asked() -> Any:
         try:
-            found = check()
+            return check()
         except (grpc.RpcError, OSError):
-            found = None
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {seconds} s")
+            return None
+
+    return waiting.eventually(asked, seconds, what=what)
 
 
 class Switch:

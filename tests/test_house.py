@@ -48,6 +48,8 @@ COVERED = {
     "services/router/supervised.py": "tests/component/test_router*.py",
     "services/router/supervisor.py": "tests/component/test_router*.py",
     "services/router/worker.py": "tests/component/test_router*.py",
+    "services/router/writer.py": "tests/component/test_router*.py",
+    "services/router/records.py": "tests/component/test_router*.py",
     "deploy/local/demo.py": "tests/e2e/test_*.py",
     "deploy/local/replay.py": "tests/e2e/test_*.py",
     "deploy/local/replaying.py": "tests/e2e/test_*.py",

@@ -10,7 +10,6 @@ import random
 import signal
 import subprocess
 import threading
-import time
 import uuid
 from pathlib import Path
 
@@ -63,7 +62,7 @@ class Load:
                 self.answered[call_id] = answer.HasField("connect")
             except grpc.RpcError:  # asked a worker that is dead: the switch would ask again
                 self.failed += 1
-                time.sleep(0.01)
+                self._stop.wait(0.01)
         switch.close()
 
     def stop(self) -> None:

@@ -1,65 +1,30 @@
 """The records' store: one record per call through every crash window, and the reaper."""
 
 from pathlib import Path
-from typing import cast
 
 import pytest
 from axbridge.router.v1 import events_pb2
-from axbridge.type.v1 import sealed_pb2
 
 from services.router.callevents import CallEvents
 from services.router.callfold import Fact
 from services.router.recorder import event_associated
 from services.router.recordstore import RecordStore
-from services.router.translate import timestamp
 from services.runtime.clock import SystemClock
-from services.runtime.envelope import Envelope
-from services.runtime.errors import Malformed, Retry
+from services.runtime.errors import Retry
 from services.runtime.keyring import MemoryKeyRing
 from services.runtime.record import Record
 from services.runtime.sealing import PurgeSealer, Sealed, associated, purge_key_id
+from tests.unit.router.callrecords import (
+    EVENTS,
+    HOUR,
+    NOW,
+    RING,
+    ended,
+    record,
+    refused,
+    routed,
+)
 from tests.unit.router.journals import MemoryPublisher
-
-NOW = 1_800_000_000_000
-HOUR = 3600 * 1000
-RING = MemoryKeyRing()
-EVENTS = CallEvents(PurgeSealer(RING))
-
-
-def fact(call_id: str, at: int, sequence: int) -> events_pb2.CallFact:
-    return events_pb2.CallFact(
-        carrier="cmcc", call_id=call_id, journal="r1-0-a", journal_sequence=sequence,
-        time=timestamp(NOW + at),
-    )  # fmt: skip
-
-
-def routed(call_id: str, at: int = 0, sequence: int = 1) -> events_pb2.CallRouted:
-    box = PurgeSealer(RING).seal(
-        "t1", SystemClock().now(), b"secret", event_associated("cmcc", call_id, "r1-0-a", sequence)
-    )
-    return events_pb2.CallRouted(
-        fact=fact(call_id, at, sequence), number="700123456780001",
-        binding=events_pb2.CallBinding(tenant="t1", binding="b1", version=1),
-        secrets=sealed_pb2.Sealed(key_id=box.key_id, box=box.box),
-    )  # fmt: skip
-
-
-def refused(call_id: str, at: int = 0) -> events_pb2.CallRefused:
-    return events_pb2.CallRefused(fact=fact(call_id, at, 3), reason=5, q850_cause=21)  # type: ignore[arg-type]
-
-
-def ended(call_id: str, at: int = 9_000, leg: int = 1) -> events_pb2.CallProgressed:
-    return events_pb2.CallProgressed(
-        fact=fact(call_id, at, 20 + leg), leg=leg, sequence=1, kind=3,  # type: ignore[arg-type]
-        event_time=timestamp(NOW + at),
-    )  # fmt: skip
-
-
-def record(offset: int, event: object) -> Record:
-    message = cast(events_pb2.CallRouted, event)
-    envelope = Envelope(f"e-{offset}", message.DESCRIPTOR.full_name, "router/r1", NOW)
-    key = f"{message.fact.carrier}/{message.fact.call_id}".encode()
-    return Record("calls", 0, offset, key, message.SerializeToString(), envelope.headers(), NOW)
 
 
 class Feed:
@@ -175,19 +140,3 @@ def test_an_erased_bucket_leaves_a_record_without_secrets(tmp_path: Path) -> Non
     kept.apply(items, {("calls", 0): 2})
     assert not records(kafka)[0].HasField("secrets")
     kept.close()
-
-
-def test_what_cannot_be_applied_is_malformed() -> None:
-    moved = routed("c1")
-    moved.fact.call_id = "c2"  # sealed to another call
-    early = routed("c1")
-    early.fact.time.seconds = -5
-    with pytest.raises(Malformed, match="CALL_SECRETS_BROKEN"):
-        EVENTS.decode(record(0, moved))
-    with pytest.raises(Malformed, match="CALL_EVENT_MALFORMED"):
-        EVENTS.decode(record(0, early))
-    good = record(0, routed("c1"))
-    for key, value in ((b"cmcc/other", good.value), (b"cmcc", good.value), (good.key, b"\xff"),
-                       (good.key, None), (b"\xff/c1", good.value)):  # fmt: skip
-        with pytest.raises(Malformed):
-            EVENTS.decode(Record("calls", 0, 0, key, value, good.headers, NOW))

@@ -1,11 +1,9 @@
 """The view's port in dictionaries and in LMDB, and what LMDB adds: positions, files, growth."""
 
-import json
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from services.router import viewfile
 from services.router.ports import Found
 from services.router.store import Applied, ViewReader, ViewWriter
 from services.router.view import Copy, RouteKey
-from services.runtime.clock import ManualClock
 from services.runtime.record import Record
 from tests.contract.remotereader import PlainTagger, RemoteReader
 from tests.unit.router.memoryview import MemoryView
@@ -136,49 +133,6 @@ def test_a_reader_without_a_view_waits_for_one(tmp_path: Path, remote: RemoteRea
     writer.close()
     remote.call("close")
     assert remote.call("find", NUMBER, A).tenants == ()
-
-
-def restart(folder: Path, clock: ManualClock) -> str:
-    writer = ViewWriter(folder, clock)
-    positions = writer.positions()
-    why = writer.rebuilt_because
-    assert bool(positions) == (why == "")
-    writer.close()
-    return why
-
-
-def test_a_restart_goes_on_from_disk_for_six_days(tmp_path: Path) -> None:
-    clock = ManualClock()
-    writer = ViewWriter(tmp_path, clock)
-    feed(writer.apply, route(tags=TAGS))
-    writer.tick(clock.epoch_ms() / 1000)
-    writer.close()
-    clock.advance(timedelta(days=5, hours=23))
-    assert restart(tmp_path, clock) == ""
-    clock.advance(timedelta(hours=2))
-    assert "older" in restart(tmp_path, clock)
-
-
-def test_a_file_that_must_not_be_trusted_is_rebuilt(tmp_path: Path) -> None:
-    clock = ManualClock()
-
-    def fill() -> Path:
-        writer = ViewWriter(tmp_path, clock)
-        feed(writer.apply, route(tags=TAGS))
-        writer.close()
-        return viewfile.current(tmp_path)
-
-    state = fill().with_name(viewfile.current(tmp_path).name + ".state")
-    state.write_text(json.dumps({"format": 99, "state": "closed"}))
-    assert "format" in restart(tmp_path, clock)
-    state = fill().with_name(viewfile.current(tmp_path).name + ".state")
-    state.write_text(json.dumps({"format": 1, "state": "open", "boot": "another"}))
-    assert "machine" in restart(tmp_path, clock)
-    fill().write_bytes(b"nonsense" * 4096)
-    assert restart(tmp_path, clock) != ""
-    fill().unlink()
-    assert "missing" in restart(tmp_path, clock)
-    assert len(list(tmp_path.glob("view-*.lmdb"))) == 1
 
 
 def test_a_reader_moves_to_a_rebuilt_file(tmp_path: Path, remote: RemoteReader) -> None:

@@ -1,0 +1,84 @@
+"""Requests in, answers out: total, and checked."""
+
+import pytest
+from axbridge.router.v1 import call_pb2
+from axbridge.router.v1 import router_service_pb2 as rpc
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.router.domain import Progress, Refusal
+from services.router.handlers import Router
+from services.router.ports import Found
+from services.router.servicer import RouterServicer
+from services.router.translate import call_from, progress_from, response_from, timestamp
+from services.runtime.clock import ManualClock
+from services.runtime.errors import InvalidArgument
+from services.runtime.metrics import Metrics
+from tests.unit.router.decisions import NOW, NUMBER, B, decision
+from tests.unit.router.test_handlers import MemoryOpener, MemoryRecorder, MemoryRoutes
+
+
+def test_answers() -> None:
+    connect = response_from(decision()).connect
+    assert (connect.callee.e164, connect.display_number, connect.mark) == (
+        B,
+        NUMBER,
+        "【号码保护】",
+    )
+    assert connect.max_duration.seconds == 1800
+    assert connect.binding == "tenants/t1/bindings/b1"
+    answer = response_from(decision(Refusal.DIRECTION))
+    assert not answer.HasField("connect")
+    assert (answer.refuse.reason, answer.refuse.q850_cause) == (8, 21)
+    assert answer.refuse.announcement == "wrong-direction"
+    assert answer.view_age.nanos == 250_000_000
+    assert answer.decide_time.seconds == NOW // 1000
+
+
+@given(st.tuples(st.text(), st.text(), st.text(), st.text(), st.text()))
+def test_any_request_is_a_call_or_refused(texts: tuple[str, ...]) -> None:
+    call_id, carrier, caller, dialled, trunk = (t.encode(errors="ignore").decode() for t in texts)
+    request = rpc.RouteCallRequest(
+        call_id=call_id, carrier=carrier, caller=caller, dialled=dialled, trunk=trunk
+    )
+    try:
+        answer = call_from(request).call_id
+    except InvalidArgument as error:
+        answer = error.reason
+    assert answer in (call_id, "CALL_INVALID")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("leg", 0), ("leg", 3), ("kind", 0), ("kind", 9), ("sequence", 0), ("q850_cause", 128),
+     ("release_side", 4), ("q850_cause", -1)],
+)  # fmt: skip
+def test_reports_are_checked(field: str, value: int) -> None:
+    good = rpc.ReportCallEventRequest(
+        call_id="c1", carrier="cmcc", leg=1, sequence=1, kind=3, event_time=timestamp(NOW)  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert progress_from(good) == Progress("cmcc", "c1", 1, 1, 3, NOW, 0, 0)
+    setattr(good, field, value)
+    with pytest.raises(InvalidArgument, match=f"INVALID_FIELD field={field}"):
+        progress_from(good)
+
+
+def test_a_report_needs_its_time() -> None:
+    request = rpc.ReportCallEventRequest(call_id="c1", carrier="cmcc", leg=1, sequence=1, kind=3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="event_time"):
+        progress_from(request)
+
+
+def test_the_servicer_counts_by_reason() -> None:
+    metrics = Metrics("router")
+    routes = MemoryRoutes(Found((), "", b"", None))
+    handler = Router(routes, MemoryOpener(), MemoryRecorder(), ManualClock(), 900_000)
+    servicer = RouterServicer(handler, metrics)
+    answer = servicer.RouteCall(
+        rpc.RouteCallRequest(call_id="1", carrier="c", dialled=NUMBER), None
+    )
+    assert answer.refuse.reason == call_pb2.REFUSAL_REASON_BLOCK_FOREIGN
+    sample = metrics.registry.get_sample_value(
+        "router_decisions_total", {"reason": "BLOCK_FOREIGN"}
+    )
+    assert sample == 1
