@@ -97,6 +97,7 @@ async def read_to_end(
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 10,  # the end of a topic is told by an empty answer
             }
         )
         try:
