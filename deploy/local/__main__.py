@@ -19,7 +19,7 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local.brokers import Brokers, FolderInUse
+from deploy.local.brokers import Brokers, FolderInUse, in_use
 from deploy.local.cluster import Cluster
 from deploy.local.jars import PreparationFailed
 from deploy.local.places import LOCAL
@@ -72,11 +72,11 @@ def up(args: argparse.Namespace) -> int:
 def down(args: argparse.Namespace) -> int:
     """Stops a cluster that another terminal runs, and waits until it is gone."""
     path = args.data / "addresses.json"
-    if not path.exists():
+    if not path.exists() or not in_use(args.data):  # a killed one left its addresses behind
         print(f"no cluster runs under {args.data}")
         return 0
     os.kill(json.loads(path.read_text())["pid"], signal.SIGTERM)
-    eventually(lambda: not path.exists(), 30, what="the cluster to stop")
+    eventually(lambda: not in_use(args.data), 60, what="the cluster to stop")
     return 0
 
 

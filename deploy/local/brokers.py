@@ -19,6 +19,18 @@ class FolderInUse(Exception):
     """Other brokers run on this data folder: stop them, or choose another folder."""
 
 
+def in_use(folder: Path) -> bool:
+    """Whether brokers run on the folder: they hold its lock until the last process has ended."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 class Brokers:
     """A context in which both brokers run; their data and logs are in `folder`.
 
@@ -34,6 +46,7 @@ class Brokers:
         appendonly: bool = True,
     ) -> None:
         self.folder = folder
+        self.lock = folder / "lock"
         self._held = ExitStack()
         self.kafka = Kafka(folder / "kafka", port=kafka_port)
         self.valkey = Valkey(folder / "valkey", port=valkey_port, appendonly=appendonly)
@@ -60,7 +73,7 @@ class Brokers:
             FolderInUse: another process has started brokers on the folder.
             ChildDied, ChildNotReady: as each broker's `start` does.
         """
-        self._hold()
+        self.hold()
         try:
             self.valkey.start()
             self.kafka.start()
@@ -77,10 +90,11 @@ class Brokers:
             self.valkey.stop()
             self._held.close()
 
-    def _hold(self) -> None:
+    def hold(self) -> None:
+        """Makes the folder ours until `stop`; `start` does it too. Raises FolderInUse."""
         self._held.close()
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = self._held.enter_context((self.folder / "lock").open("w"))
+        lock = self._held.enter_context(self.lock.open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with us, however we end
         except BlockingIOError:

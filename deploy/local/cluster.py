@@ -58,6 +58,7 @@ class Cluster:
         self._ports = dict(ports or {})
         self._partitions = partitions
         self._environment = dict(environment or {})
+        self._announced = False
         self.brokers = Brokers(
             folder,
             kafka_port=self._ports.get("kafka"),
@@ -122,7 +123,9 @@ class Cluster:
 
     def stop(self) -> None:
         """Stops services first, so that they can drain, then the brokers."""
-        (self.folder / "addresses.json").unlink(missing_ok=True)
+        if self._announced:  # else the file is another cluster's, whose folder we were refused
+            (self.folder / "addresses.json").unlink(missing_ok=True)
+            self._announced = False
         running = list(self.services.values())
         for child in running:
             if child.running:
@@ -137,11 +140,21 @@ class Cluster:
         self.services[name].await_ready(lambda: _answers(url), _READY_SECONDS)
 
     def wipe(self) -> Self:
-        """Removes what an earlier cluster left in the folder: a demo starts from nothing."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes what an earlier cluster left in the folder: a demo starts from nothing.
+
+        Raises:
+            FolderInUse: a cluster runs on it; nothing was removed.
+        """
+        self.brokers.hold()
+        for entry in self.folder.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry != self.brokers.lock:
+                entry.unlink()
         return self
 
     def _write_addresses(self) -> None:
+        self._announced = True
         known = {"pid": os.getpid(), **self.brokers.environment(), **self.addresses}
         (self.folder / "addresses.json").write_text(json.dumps(known, indent=2) + "\n")
 
