@@ -1,1 +1,1 @@
-"""The four services of axbridge and the runtime they stand on. They meet only in gRPC and topics."""
+"""The four services and the runtime they stand on. They meet only in gRPC and topics."""

@@ -22,6 +22,7 @@ from services.runtime.tasks import ended
 from services.runtime.topics import BINDING_ROUTES
 
 _BATCH: Final = 200  # about 2 ms in which the store serves nobody else
+_GATHER_MS: Final = 100  # binding does not wait for us: a confirmation may be this late
 
 
 class StoreRewound(Exception):
@@ -91,6 +92,7 @@ class RouteSubscriber:
             Parker(self._bootstrap),
             group=self._group,
             batch=_BATCH,
+            gather_ms=_GATHER_MS,
         )
         reading = asyncio.create_task(asyncio.to_thread(follower.run, stop))
         try:

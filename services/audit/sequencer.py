@@ -30,6 +30,8 @@ from services.runtime.topics import EVENT_TOPICS, Topic
 LOCK_RETRY_SECONDS: Final = 0.5
 _LOG: Final = logger(__name__)
 
+_GATHER_MS = 50  # shares fetches and fsyncs; an event of a quiet log waits this long
+
 
 def sequence(
     settings: SequencerSettings, stop: threading.Event, topics: Sequence[Topic] = EVENT_TOPICS
@@ -95,6 +97,7 @@ def _follow(
         sequencing,
         parker,
         group=None,
+        gather_ms=_GATHER_MS,
     )
     age = metrics.gauge(Name.UNSEQUENCED_AGE)
     started = time.time()

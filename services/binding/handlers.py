@@ -39,6 +39,7 @@ from services.runtime.clock import Clock
 from services.runtime.errors import (
     Aborted,
     AlreadyExists,
+    AxbridgeError,
     InvalidArgument,
     NotFound,
     ResourceExhausted,
@@ -109,16 +110,19 @@ class Handlers:
         """Binds through a number of the pool. See CreateBinding."""
         terms, tenant = wish.terms, wish.tenant
         body = self._tags.body(tenant, _canonical(wish))
-        # Looked up before a number is taken: a repeated request never touches allocator, and gets
-        # its answer even where allocator is away or the pool is empty.
-        answer = await self._bindings.answered(tenant, wish.request_id)
-        if answer is not None:
-            return await self._again(answer, body, deadline)
-        check_expiry(terms.expire_ms, self._clock.epoch_ms(), self._shortest_ms)
         tags = self._tags.party(tenant, wish.a.e164), self._tags.party(tenant, wish.b.e164)
         excluded: tuple[str, ...] = ()
         for _ in range(_LEASES):
-            lease = await self._numbers.lease(terms.pool, tags, excluded, self._left(deadline))
+            try:
+                check_expiry(terms.expire_ms, self._clock.epoch_ms(), self._shortest_ms)
+                lease = await self._numbers.lease(terms.pool, tags, excluded, self._left(deadline))
+            except AxbridgeError:
+                # A repeated request gets its answer also where allocator is away, the pool is
+                # empty or the expiry has come near. It is rare, so it is not asked for before.
+                answer = await self._bindings.answered(tenant, wish.request_id)
+                if answer is None:
+                    raise
+                return await self._again(answer, body, deadline)
             try:
                 return await self._bind(wish, body, tags, lease, deadline)
             except LeaseRefused as refusal:

@@ -25,6 +25,7 @@ from services.runtime.settings import load
 from services.runtime.telemetry import HealthEndpoint, configure_logging
 
 _REAP_SECONDS = 1.0
+_GATHER_MS = 50  # a record is written this much after the end of its call
 
 
 def main() -> None:
@@ -44,7 +45,15 @@ def main() -> None:
         abandon_ms=int(settings.records_abandon_after_seconds * 1000),
     )
     parker = Parker(bootstrap)
-    follower = Follower(bootstrap, [settings.calls_topic], events.decode, store, parker, group=None)
+    follower = Follower(
+        bootstrap,
+        [settings.calls_topic],
+        events.decode,
+        store,
+        parker,
+        group=None,
+        gather_ms=_GATHER_MS,
+    )
     health = HealthEndpoint(
         settings.records_health_listen, metrics.registry, lambda: follower.fresh_at > 0
     )

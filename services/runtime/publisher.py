@@ -50,7 +50,7 @@ class Publisher:
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
                 "acks": "all",
-                "linger.ms": 0,
+                "linger.ms": 1,  # a batch leaves as one request a partition, not in pieces
                 "message.timeout.ms": 30_000,
                 "reconnect.backoff.max.ms": 1000,
                 "queue.buffering.max.messages": 1_000_000,

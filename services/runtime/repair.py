@@ -22,6 +22,7 @@ from services.runtime.rebuild import Rebuild
 from services.runtime.record import Record
 
 _ASK_SECONDS: Final = 0.25
+_GATHER_MS: Final = 500
 
 
 class Repair:
@@ -57,6 +58,7 @@ class Repair:
             self,
             Parker(self._bootstrap),
             group=None,
+            gather_ms=_GATHER_MS,
         )
         reading = asyncio.create_task(asyncio.to_thread(follower.run, stop))
         try:
