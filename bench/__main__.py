@@ -1,0 +1,50 @@
+"""Measures the speeds that matter, on one machine in one run: `python -m bench`.
+
+Figures of one machine are not another's; compare within a run, and run it on an idle machine.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import create_binding
+from deploy.local.places import LOCAL
+
+
+def main() -> int:
+    """Runs what was asked for; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("create", "route"), help="default: both")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of load on CreateBinding")
+    parser.add_argument("--callers", type=int, default=64, help="concurrent creates")
+    parser.add_argument("--data", type=Path, default=LOCAL / "bench", help="data folder; emptied")
+    args = parser.parse_args()
+    console = Console()
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    console.print(f"load of the machine before (1, 5, 15 min): {load}; {os.cpu_count()} cores")
+    if args.what != "route":
+        _show(console, create_binding.run(args.data, args.seconds, args.callers))
+    if args.what != "create":
+        return subprocess.run([sys.executable, "-m", "bench.route_call"], check=False).returncode
+    return 0
+
+
+def _show(console: Console, measured: dict[str, Any]) -> None:
+    table = Table("CreateBinding", "", title="Kafka-acked, everything on this machine")
+    for name, value in measured.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {each}" for key, each in value.items()) or "none"
+        table.add_row(name.replace("_", " "), str(value))
+    total = sum(measured["cpu_ms_per_create"].values())
+    table.add_row("cpu ms per create, all", f"{total:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
