@@ -142,11 +142,11 @@ def retry_after(error: Any) -> float:
     return 0.0
 
 
-def bare_platform(scene: Scene) -> Any:
-    """A stub whose channel retries nothing: each answer is seen."""
+def bare_platform(scene: Scene, process: str = "binding") -> Any:
+    """A stub of one binding process whose channel retries nothing: each answer is seen."""
     channel = scene.closing.enter_context(
         grpc.insecure_channel(
-            scene.cluster.addresses["binding"],
+            scene.cluster.addresses[process],
             [("grpc.enable_retries", 0), ("grpc.max_reconnect_backoff_ms", 500)],
         )
     )
