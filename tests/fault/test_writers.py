@@ -1,0 +1,48 @@
+"""Processes and brokers killed under writers: each refusal is followed by the promised effect."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import scene
+from tests.fault.writers import Writers
+from tests.scene import Scene
+
+BINDINGS = ("binding", "binding-2")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Two binding processes on one cell: either may own it."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with scene.playing(folder, routers=2, bindings=2) as playing:
+        playing.pool("rides")
+        yield playing
+
+
+@pytest.mark.parametrize("killed", ["binding", "binding-2", "allocator", "sequencer"])
+def test_a_service_is_killed(stage: Scene, killed: str) -> None:
+    writers = Writers(stage, BINDINGS)
+    with writers.writing():
+        writers.go_on()
+        stage.cluster.services[killed].kill()
+        if killed.startswith("binding"):
+            writers.go_on()  # the other owns the cell once the lease has run out
+        stage.cluster.services[killed].start()
+        stage.cluster.await_ready(killed)
+        writers.go_on()
+    writers.nothing_is_missing()
+
+
+@pytest.mark.parametrize("killed", ["kafka", "valkey"])
+def test_a_broker_is_killed(stage: Scene, killed: str) -> None:
+    brokers = stage.cluster.brokers
+    broker = brokers.kafka if killed == "kafka" else brokers.valkey
+    writers = Writers(stage, BINDINGS)
+    with writers.writing():
+        for _ in range(2):
+            writers.go_on()
+            broker.kill()
+            broker.start()
+        writers.go_on()
+    writers.nothing_is_missing()
