@@ -1,10 +1,14 @@
 """A box opens with its key, key id and associated data, and with nothing else."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from services.runtime import aead
 from services.runtime.aead import SealBroken, Sealed, associated, open_sealed, seal
 
 KEY = bytes(range(32))
@@ -61,6 +65,42 @@ def test_keys_have_32_octets() -> None:
     for key in (b"", bytes(16), bytes(33)):
         with pytest.raises(ValueError, match="32 octets"):
             seal(key, "k", b"", b"")
+
+
+def test_no_nonce_comes_twice_in_threads_and_children() -> None:
+    """Nonces are drawn in blocks; threads share a block, a forked child does not."""
+    seal(KEY, "k", b"", b"")
+    with ThreadPoolExecutor(4) as pool:
+        boxes = list(pool.map(lambda _: seal(KEY, "k", b"", b"").box, range(2000)))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, b"".join(seal(KEY, "k", b"", b"").box for _ in range(100)))
+        os._exit(0)
+    os.waitpid(child, 0)
+    octets = os.read(reading, 100 * 29)
+    os.close(reading)
+    os.close(writing)
+    boxes += [octets[at : at + 29] for at in range(0, len(octets), 29)]
+    boxes += [seal(KEY, "k", b"", b"").box for _ in range(100)]
+    assert len({box[1:13] for box in boxes}) == len(boxes) == 2200
+
+
+def test_a_cipher_is_kept_for_its_key_only_and_not_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(aead, "monotonic", lambda: now)
+    ciphers = aead._Ciphers()
+    first = ciphers.of(KEY)
+    assert ciphers.of(bytes(bytearray(KEY))) is first
+    assert ciphers.of(bytes(32)) is not first
+    now = 31.0
+    assert ciphers.of(bytes(32)) is not first
+    assert KEY not in ciphers._kept
+    for number in range(3000):
+        ciphers.of(number.to_bytes(32))
+    assert len(ciphers._kept) <= 1024
 
 
 PARTS = st.lists(st.text(max_size=6) | st.integers(), min_size=1, max_size=5)
