@@ -152,13 +152,15 @@ def ensure(
         for name, config in wanted.items()
         if name not in known
     ]
+    existing = {name for name in wanted if name in known}
     for name, outcome in (admin.create_topics(new) if new else {}).items():
         try:
             outcome.result()
         except KafkaException as error:
-            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another process was faster
+            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                 raise FailedPrecondition("TOPIC_NOT_CREATED", topic=name) from error
-    _check(admin, {name: config for name, config in wanted.items() if name in known})
+            existing.add(name)  # another process was faster, or the broker's list lagged
+    _check(admin, {name: wanted[name] for name in existing})
 
 
 def _check(admin: AdminClient, wanted: dict[str, dict[str, str]]) -> None:
