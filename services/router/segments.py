@@ -1,8 +1,9 @@
 """The form of a journal's segment files: names, frames, reading them back. Pure but for listing.
 
 A frame is a mark, the length and CRC-32 of a body, and the body. Refuses to believe a frame whose
-checksum does not fit: a torn tail is the write that a dying worker did not finish and never
-answered; damage before the tail is counted, skipped and searched for the next good frame.
+checksum does not fit: a torn tail is the copy that a dying worker did not finish and never
+answered; damage before the tail is counted, skipped and searched for the next good frame. Zeros at
+the end are what a worker had set aside and did not come to use.
 
 Invariant: whatever the bytes are, reading ends, and yields only bodies that were written whole.
 """

@@ -92,7 +92,7 @@ class Shipper:
                 moved[segment.path.name], damaged = got.next + lost, damaged + lost
                 unfinished = segment.journal
             else:
-                damaged += at + len(data) - got.next
+                damaged += len(data[got.next - at :].rstrip(b"\0"))  # zeros were set aside only
                 done.append(segment)
         if batch and not self._publisher.publish(batch):
             return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.router.journal import Journal, Limits
+from services.router.journal import _RESERVED, Journal, Limits
 from services.router.segments import Item, list_segments, read
 from services.runtime.errors import ResourceExhausted
 
@@ -55,58 +55,72 @@ def test_many_threads_leave_no_gap(tmp_path: Path) -> None:
 
 
 def test_a_full_folder_refuses(tmp_path: Path) -> None:
-    limits = Limits(folder_bytes=400, count_seconds=0.01, sync_seconds=0.01)
+    limits = Limits(segment_bytes=100, folder_bytes=400, sync_seconds=60)
     journal = Journal(tmp_path, "r1-0", limits)
     while journal.used_bytes < 400:
         journal.append(0, 1, b"k", value)
     with pytest.raises(ResourceExhausted, match="JOURNAL_FULL"):
         journal.append(0, 1, b"k", value)
     kept = len(items(tmp_path))
-    for segment in list_segments(tmp_path):  # the shipper had its turn
-        os.truncate(segment.path, 0)
+    for segment in list_segments(tmp_path)[:-1]:  # the shipper had its turn
+        segment.path.unlink()
     journal._count()
     assert journal.append(0, 1, b"k", value) == kept + 1
     journal.close()
 
 
-def test_a_write_that_stops_half_way_is_taken_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_set_aside_is_not_counted_and_ends_with_the_segment(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "r1-0")
     journal.append(0, 1, b"k", value)
-    real = os.write
-
-    def half(file: int, data: bytes) -> int:
-        return real(file, data[: len(data) // 2])
-
-    def none(file: int, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "full")
-
-    for broken in (half, none):
-        monkeypatch.setattr(os, "write", broken)
-        with pytest.raises(ResourceExhausted, match="JOURNAL_FULL"):
-            journal.append(0, 1, b"k", value)
-    monkeypatch.setattr(os, "write", real)
-    assert journal.append(0, 1, b"k", value) == 2
+    [segment] = list_segments(tmp_path)
+    assert segment.path.stat().st_size == _RESERVED
+    before = journal.used_bytes
+    journal._count()
+    assert journal.used_bytes == before < 100
+    journal.append(
+        0, 1, b"k", lambda _j, _s: bytes(3 * _RESERVED)
+    )  # more than is set aside at once
+    assert segment.path.stat().st_size == 4 * _RESERVED
     journal.close()
+    assert segment.path.stat().st_size == before + 30 + 3 * _RESERVED  # head and key
     assert [item.sequence for item in items(tmp_path)] == [1, 2]
 
 
-def test_a_torn_write_that_cannot_be_taken_back_ends_the_segment(
+def test_a_full_disk_is_found_before_the_event_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(tmp_path, "r1-0")
-    journal.append(0, 1, b"k", value)
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda f, d: real(f, d[:9]))
-    monkeypatch.setattr(os, "ftruncate", _refuse)
-    with pytest.raises(ResourceExhausted):
+    monkeypatch.setattr(os, "posix_fallocate", _refuse)
+    journal = Journal(tmp_path, "r1-0", Limits(sync_seconds=60))  # starts on a full disk, too
+    for _ in range(2):
+        with pytest.raises(ResourceExhausted, match="JOURNAL_FULL"):
+            journal.append(0, 1, b"k", value)
+    monkeypatch.undo()
+    assert journal.append(0, 1, b"k", value) == 1
+    monkeypatch.setattr(os, "posix_fallocate", _refuse)
+    assert journal.append(0, 1, b"k", value) == 2  # into what is set aside
+    with pytest.raises(ResourceExhausted, match="JOURNAL_FULL"):
+        journal.append(0, 1, b"k", lambda _j, _s: bytes(_RESERVED))
+    monkeypatch.undo()
+    assert journal.append(0, 1, b"k", value) == 3
+    journal.close()
+    assert [item.sequence for item in items(tmp_path)] == [1, 2, 3]
+
+
+def test_a_segment_goes_on_where_no_other_can_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(segment_bytes=100, segment_seconds=0.0, sync_seconds=60)
+    journal = Journal(tmp_path, "r1-0", limits)
+    monkeypatch.setattr(os, "open", _refuse)
+    for _ in range(3):
         journal.append(0, 1, b"k", value)
+    journal._sync()
+    assert not journal.failed
     monkeypatch.undo()
     journal.append(0, 1, b"k", value)
     journal.close()
     assert len(list_segments(tmp_path)) == 2
-    assert [item.sequence for item in items(tmp_path)] == [1, 2]
+    assert [item.sequence for item in items(tmp_path)] == [1, 2, 3, 4]
 
 
 def test_an_event_that_cannot_be_made_takes_no_number(tmp_path: Path) -> None:
