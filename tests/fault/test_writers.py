@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from tests import scene
 from tests.fault.writers import Writers
@@ -44,5 +45,21 @@ def test_a_broker_is_killed(stage: Scene, killed: str) -> None:
             writers.go_on()
             broker.kill()
             broker.start()
+        writers.go_on()
+    writers.nothing_is_missing()
+
+
+@pytest.mark.parametrize("killed", [("binding",), BINDINGS, ("kafka", "binding-2")])
+def test_the_store_is_lost_with_those_who_use_it(stage: Scene, killed: tuple[str, ...]) -> None:
+    brokers = stage.cluster.brokers
+    writers = Writers(stage, BINDINGS)
+    with writers.writing(), redis.Redis.from_url(brokers.valkey.url) as store:
+        for _ in range(3):
+            writers.go_on()
+            for name in killed:
+                (brokers.kafka if name == "kafka" else stage.cluster.services[name]).kill()
+            store.flushall()
+            for name in killed:
+                (brokers.kafka if name == "kafka" else stage.cluster.services[name]).start()
         writers.go_on()
     writers.nothing_is_missing()

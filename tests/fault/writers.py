@@ -20,6 +20,7 @@ from deploy.local.clients import create_request
 from deploy.local.waiting import eventually
 from services.runtime.status import reason_of
 from tests import scene
+from tests.fault.agreement import agree
 from tests.scene import Scene, digits, outcome, routes
 
 WRITERS: Final = 6
@@ -104,6 +105,7 @@ class Writers:
         }
         assert len(fresh) == 30
         assert fresh.isdisjoint(numbers)
+        agree(stage)
         scene.sound(stage.cluster)
 
     def _write(self, stubs: list[Any], written: Written, mobiles: list[str]) -> None:
