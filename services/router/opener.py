@@ -1,9 +1,11 @@
-"""Opens the callee's route copy with the day's route key. Keeps few keys, for a short time.
+"""What a call needs keys for before it is decided: the caller's tag, and the callee's number from
+its route copy. Keeps few keys, for a short time.
 
 Refuses to tell why a box does not open. Invariant: a key that left the view is not used for longer
 than `_KEPT_SECONDS`, in any worker.
 """
 
+import hmac
 from typing import Final, Literal, Protocol
 
 from services.router.domain import Entry, Side
@@ -21,6 +23,28 @@ from services.runtime.sealing import (
 
 _KEPT_SECONDS: Final = 30.0
 _KEPT: Final = 1024  # three days of 300 tenants; beyond, start again
+
+
+class CallerTagger:
+    """`sealing.Tagger.party` for the path of a call: a kept HMAC is copied, which takes a third of
+    the time and, unlike `hmac.digest`, does not give up the interpreter."""
+
+    def __init__(self, keyring: KeyRing) -> None:
+        self._derive = keyring.derive
+        self._kept: dict[str, tuple[bytes, hmac.HMAC]] = {}
+
+    def party(self, tenant: str, e164: str) -> bytes:
+        """The 16-octet tag of a real number."""
+        key = self._derive(f"tags/{tenant}", b"tag/v1")  # asked each time: it may be destroyed
+        kept = self._kept.get(tenant)
+        if kept is None or kept[0] != key:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            begun = hmac.new(key, f"axbridge/party/v1\x1f{tenant}\x1f".encode(), "sha256")
+            kept = self._kept[tenant] = key, begun
+        made = kept[1].copy()
+        made.update(e164.encode())
+        return made.digest()[:16]
 
 
 class WrappedKeys(Protocol):

@@ -3,12 +3,13 @@
 The writer applies records and their Kafka positions in one transaction. The reader takes one read
 transaction per call. Refuses to wait: a reader never waits for the writer, nor the other way round.
 
-Invariant: within a process no transaction is open while the map's size changes (LMDB's rule), which
-the one lock of each class guarantees. It is held for microseconds.
+Invariant: within a process no transaction is open while the map's size changes or the file is
+closed (LMDB's rule): the writer's lock is held over both, and the reader counts its transactions.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -119,22 +120,36 @@ class ViewWriter:
             viewfile.mark(self._path, "closed")
 
 
+class _Opened:
+    """A view's file as a worker has it open. `reading` counts its transactions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.reading = path, 0
+        self.env = viewfile.open_for_reading(path)
+        try:
+            self.slots, self.blocks, self.keys, self.meta = (
+                self.env.open_db(name, create=False)
+                for name in (view.SLOTS, view.BLOCKS, view.KEYS, META)
+            )
+        except lmdb.Error:
+            self.env.close()
+            raise
+
+
 class ViewReader:
     """Reads the view in a worker. Until there is one, `find` finds nothing and `fresh_ms` is 0.
 
     `refresh` looks for a new file and for the newest freshness; call it a few times a second. So
     the age that a call is judged by errs on the old side, by less than that interval.
+
+    A get gives up the interpreter, so no lock is held over it: threads that met there would hand
+    the interpreter round in vain.
     """
 
     def __init__(self, folder: Path, tagger: PartyTagger) -> None:
         self._folder, self._party = folder, tagger.party
-        self._lock = threading.Lock()  # guards the environment and every transaction on it
-        self._env: lmdb.Environment | None = None
-        self._path: Path | None = None
-        self._slots: Any = None
-        self._blocks: Any = None
-        self._keys: Any = None
-        self._meta: Any = None
+        self._lock = threading.Lock()  # guards the begin and end of every transaction
+        self._opened: _Opened | None = None
         # Tenants by block, forgotten at every refresh. A block that nobody had is never in it, so
         # a first binding is found at once.
         self._tenants: dict[str, list[str]] = {}
@@ -147,21 +162,20 @@ class ViewReader:
 
     def find(self, number: str, caller: str) -> Found:
         """See Routes."""
-        with self._lock:
-            if self._env is None:
-                return _NOTHING
-            try:
-                with self._env.begin() as txn:
-                    return self._find(txn, number, caller)
-            except lmdb.MapResizedError:
-                self._env.set_mapsize(0)  # takes over the writer's size; no transaction is open
-                with self._env.begin() as txn:
-                    return self._find(txn, number, caller)
+        opened, txn = self._begin()
+        if opened is None:
+            return _NOTHING
+        try:
+            return self._find(opened, txn.get, number, caller)
+        finally:
+            self._end(opened, txn)
 
-    def _find(self, txn: Any, number: str, caller: str) -> Found:
+    def _find(
+        self, opened: _Opened, get: Callable[..., bytes | None], number: str, caller: str
+    ) -> Found:
         names = self._tenants.get(number[:11])
         if names is None:
-            block = txn.get(number[:11].encode(), db=self._blocks)
+            block = get(number[:11].encode(), db=opened.blocks)
             if block is None:
                 return _NOTHING
             names = self._tenants[number[:11]] = [name for name, _ in view.tenants(block)]
@@ -169,7 +183,7 @@ class ViewReader:
         if caller:
             for tenant in names:  # one, but while a block changes hands
                 tag = self._party(tenant, caller)
-                slot = txn.get(view.slot_key(number, tag), db=self._slots)
+                slot = get(view.slot_key(number, tag), db=opened.slots)
                 if slot is not None:
                     return Found(names, tenant, tag, view.unpack_entry(slot))
                 first = first or tag
@@ -177,7 +191,7 @@ class ViewReader:
 
     def wrapped(self, key_id: str) -> Copy | None:
         """A route key as it came, wrapped."""
-        value = self._get("_keys", key_id.encode())
+        value = self._get(lambda opened: opened.keys, key_id.encode())
         if value is None:
             return None
         name, _, box = value.partition(b"\n")
@@ -188,48 +202,62 @@ class ViewReader:
         self._tenants = {}
         try:
             path = viewfile.current(self._folder)
-            if path != self._path:
-                self._reopen(path)
-            self._fresh_ms = int.from_bytes(self._get("_meta", FRESH) or b"")
+            if self._opened is None or path != self._opened.path:
+                self._change(_Opened(path))
+            self._fresh_ms = int.from_bytes(self._get(lambda opened: opened.meta, FRESH) or b"")
         except (viewfile.Unusable, lmdb.Error):
             return  # no usable view: what is known ages, and past its limit refuses
 
-    def _get(self, table: str, key: bytes) -> bytes | None:
-        with self._lock:
-            if self._env is None:
-                return None
-            while True:
-                try:
-                    with self._env.begin(db=getattr(self, table)) as txn:
-                        value: bytes | None = txn.get(key)
-                        return value
-                except lmdb.MapResizedError:
-                    self._env.set_mapsize(0)
-
-    def _reopen(self, path: Path) -> None:
-        env = viewfile.open_for_reading(path)
+    def _get(self, table: Callable[[_Opened], Any], key: bytes) -> bytes | None:
+        opened, txn = self._begin()
+        if opened is None:
+            return None
         try:
-            opened = {
-                name: env.open_db(name, create=False)
-                for name in (view.SLOTS, view.BLOCKS, view.KEYS, META)
-            }
-        except lmdb.Error:
-            env.close()
-            raise
+            value: bytes | None = txn.get(key, db=table(opened))
+            return value
+        finally:
+            self._end(opened, txn)
+
+    def _begin(self) -> tuple[_Opened | None, Any]:
+        """A transaction on the file that counts; `_end` it at once."""
+        while True:
+            with self._lock:
+                opened = self._opened
+                if opened is None:
+                    return None, None
+                try:
+                    txn = opened.env.begin()
+                except lmdb.MapResizedError:
+                    pass
+                else:
+                    opened.reading += 1
+                    return opened, txn
+            self._alone(opened, lambda opened: opened.env.set_mapsize(0))  # the writer's size
+
+    def _end(self, opened: _Opened, txn: Any) -> None:
         with self._lock:
-            old, self._env, self._path = self._env, env, path
-            self._slots, self._blocks = opened[view.SLOTS], opened[view.BLOCKS]
-            self._keys, self._meta = opened[view.KEYS], opened[META]
+            txn.abort()
+            opened.reading -= 1
+
+    def _alone(self, opened: _Opened, act: Callable[[_Opened], None]) -> None:
+        """Acts on the file while none of its transactions is open; each takes microseconds."""
+        while True:
+            with self._lock:
+                if not opened.reading:
+                    act(opened)
+                    return
+            time.sleep(0.0001)
+
+    def _change(self, opened: _Opened | None) -> None:
+        with self._lock:
+            old, self._opened = self._opened, opened
             self._tenants = {}
-            if old is not None:
-                old.close()
+        if old is not None:
+            self._alone(old, lambda old: old.env.close())
 
     def close(self) -> None:
         """Ends reading."""
-        with self._lock:
-            if self._env is not None:
-                self._env.close()
-            self._env = None
+        self._change(None)
 
 
 def _position_key(topic: str, partition: int) -> bytes:

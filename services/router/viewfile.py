@@ -24,6 +24,7 @@ ALL_TABLES: Final = (*TABLES, META, POSITIONS)
 
 _MAX_AGE_MS: Final = 6 * 24 * 3600 * 1000
 _FIRST_MAP: Final = 256 * 1024 * 1024  # doubled when full; address space, not memory or disk
+_THREADS: Final = 8  # that read at once; a transaction beyond them is made anew each time
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -110,8 +111,9 @@ def _opened(path: Path) -> lmdb.Environment:
 def open_for_reading(path: Path) -> lmdb.Environment:
     """The environment for a process that only reads."""
     return lmdb.open(
-        str(path), subdir=False, readonly=True, max_dbs=len(ALL_TABLES), readahead=False
-    )
+        str(path), subdir=False, readonly=True, max_dbs=len(ALL_TABLES), readahead=False,
+        max_spare_txns=_THREADS,
+    )  # fmt: skip
 
 
 def _replace(path: Path, text: str) -> None:

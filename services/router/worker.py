@@ -12,7 +12,7 @@ from axbridge.router.v1.router_service_pb2_grpc import add_RouterServiceServicer
 
 from services.router.handlers import Router
 from services.router.journal import Journal, Limits
-from services.router.opener import RouteOpener
+from services.router.opener import CallerTagger, RouteOpener
 from services.router.recorder import JournalRecorder
 from services.router.servicer import RouterServicer
 from services.router.settings import RouterSettings
@@ -21,7 +21,7 @@ from services.router.supervised import end_with_supervisor
 from services.runtime.clock import SystemClock
 from services.runtime.keyring import EvidenceKeys, FileKeyRing
 from services.runtime.metrics import Metrics
-from services.runtime.sealing import EvidenceWriter, PurgeSealer, Tagger
+from services.runtime.sealing import EvidenceWriter, PurgeSealer
 from services.runtime.server import Options, ThreadedServer
 from services.runtime.settings import load
 from services.runtime.telemetry import configure_logging
@@ -37,7 +37,7 @@ def main() -> None:
         cpus = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cpus[settings.worker % len(cpus)]})
     clock, keyring, metrics = SystemClock(), FileKeyRing(settings.keyring_dir), Metrics("router")
-    view = ViewReader(settings.view_dir, Tagger(keyring))
+    view = ViewReader(settings.view_dir, CallerTagger(keyring))
     limits = Limits(folder_bytes=settings.journal_max_bytes)
     journal = Journal(settings.journal_dir, f"{settings.id}-{settings.worker}", limits)
     public = EvidenceKeys.load_public(settings.evidence_public_key)

@@ -190,6 +190,24 @@ def test_threads_read_while_the_map_grows(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_a_file_is_closed_when_its_last_reader_is_done(tmp_path: Path) -> None:
+    writer = ViewWriter(tmp_path)
+    feed(writer.apply, route(tags=TAGS))
+    writer.close()
+    reader = ViewReader(tmp_path, TAGGER)
+    opened, txn = reader._begin()
+    assert opened is not None
+    closing = threading.Thread(target=reader.close)
+    closing.start()
+    while reader.find(NUMBER, A).tenants:  # it is gone for new calls at once
+        pass
+    assert closing.is_alive()
+    assert txn.get(NUMBER[:11].encode(), db=opened.blocks) is not None
+    reader._end(opened, txn)
+    closing.join(5)
+    assert not closing.is_alive()
+
+
 def test_a_crash_keeps_view_and_positions_together(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from services.router.domain import Entry, Side
-from services.router.opener import RouteOpener
+from services.router.opener import CallerTagger, RouteOpener
 from services.router.ports import KeyUnavailable
 from services.router.subscriber import decode_key, decode_route
 from services.router.view import Copy, Route
-from services.runtime.keyring import MemoryKeyRing
+from services.runtime.keyring import KeyDestroyed, MemoryKeyRing
 from services.runtime.record import Record
 from services.runtime.sealing import Tagger
 from tests.router_world import World, route_record
@@ -46,3 +46,17 @@ def test_a_route_record_opens_for_its_caller_only(tmp_path: Path) -> None:
         opener.callee("700123456789999", entry, tag)
     with pytest.raises(KeyUnavailable):
         RouteOpener(Keys(), MemoryKeyRing()).callee(route.number, entry, tag)
+
+
+def test_tags_are_those_of_the_bindings() -> None:
+    ring, other = MemoryKeyRing(), MemoryKeyRing()
+    tagger = CallerTagger(ring)
+    for tenant in ("t1", "t2", "t1"):
+        for caller in (A, B):
+            assert tagger.party(tenant, caller) == Tagger(ring).party(tenant, caller)
+    ring._keys["tags/t1"] = b"another".ljust(32)  # what is kept is not used with another key
+    assert tagger.party("t1", A) == Tagger(ring).party("t1", A)
+    assert tagger.party("t1", A) != CallerTagger(other).party("t1", A)
+    ring.destroy("tags/t1")
+    with pytest.raises(KeyDestroyed):
+        tagger.party("t1", A)
