@@ -6,7 +6,7 @@ Invariant: nothing in an event's clear part says who called.
 """
 
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Protocol
 
 from axbridge.router.v1 import events_pb2
 from axbridge.type.v1 import sealed_pb2
@@ -14,7 +14,7 @@ from axbridge.type.v1 import sealed_pb2
 from services.router.domain import TREATMENT, Decision, Progress
 from services.router.journal import Journal
 from services.router.segments import PROGRESSED, REFUSED, ROUTED
-from services.router.translate import duration, timestamp
+from services.router.translate import write_duration, write_timestamp
 from services.runtime.sealing import Sealed, associated
 
 
@@ -22,10 +22,6 @@ class Seals(Protocol):
     """`PurgeSealer` and `EvidenceWriter` alike."""
 
     def seal(self, tenant: str, end: datetime, plaintext: bytes, associated: bytes) -> Sealed: ...
-
-
-_UTC: Final = UTC
-_CallFact, _CallBinding = events_pb2.CallFact, events_pb2.CallBinding
 
 
 class JournalRecorder:
@@ -45,76 +41,73 @@ class JournalRecorder:
 
     def progressed(self, progress: Progress, time_ms: int) -> None:
         def value(journal: str, sequence: int) -> bytes:
-            return events_pb2.CallProgressed(
-                fact=_fact(progress.carrier, progress.call_id, journal, sequence, time_ms),
-                leg=progress.leg,  # type: ignore[arg-type]
-                sequence=progress.sequence,
-                kind=progress.kind,  # type: ignore[arg-type]
-                event_time=timestamp(progress.event_ms),
-                q850_cause=progress.q850_cause,
-                release_side=progress.release_side,  # type: ignore[arg-type]
-            ).SerializeToString()
+            event = events_pb2.CallProgressed()
+            event.leg = progress.leg  # type: ignore[assignment]
+            event.sequence = progress.sequence
+            event.kind = progress.kind  # type: ignore[assignment]
+            write_timestamp(event.event_time, progress.event_ms)
+            event.q850_cause = progress.q850_cause
+            event.release_side = progress.release_side  # type: ignore[assignment]
+            _fill(event.fact, progress.carrier, progress.call_id, journal, sequence, time_ms)
+            return event.SerializeToString()
 
         key = f"{progress.carrier}/{progress.call_id}".encode()
         self._append(PROGRESSED, time_ms, key, value)
 
     def _routed(self, decision: Decision, journal: str, sequence: int) -> bytes:
-        call, entry = decision.call, decision.entry
+        entry = decision.entry
         assert entry is not None  # `decide` connects nobody without one
-        event = events_pb2.CallRouted(
-            fact=_fact(call.carrier, call.call_id, journal, sequence, decision.time_ms),
-            number=decision.number,
-            binding=_CallBinding(
-                tenant=entry.tenant,
-                binding=entry.binding,
-                version=entry.version,
-                industry_id=entry.industry_id,
-            ),
-            calling_side=entry.caller_side,  # type: ignore[arg-type]
-            trunk=call.trunk,
-            view_age=duration(decision.age_ms),
-            secrets=self._secrets(decision, journal, sequence),
-        )
+        event = events_pb2.CallRouted()
+        event.calling_side = entry.caller_side  # type: ignore[assignment]
         if entry.max_call_minutes:
             event.max_duration.seconds = 60 * entry.max_call_minutes
-        return event.SerializeToString()
+        return self._filled(event, decision, journal, sequence)
 
     def _refused(self, decision: Decision, journal: str, sequence: int) -> bytes:
-        call, entry, refusal = decision.call, decision.entry, decision.refusal
+        refusal = decision.refusal
         assert refusal is not None
-        binding = _CallBinding(tenant=decision.tenant)
-        if entry is not None:
-            binding.binding, binding.version = entry.binding, entry.version
-            binding.industry_id = entry.industry_id
-        return events_pb2.CallRefused(
-            fact=_fact(call.carrier, call.call_id, journal, sequence, decision.time_ms),
-            number=decision.number,
-            binding=binding if decision.tenant else None,
-            reason=refusal,  # type: ignore[arg-type]
-            q850_cause=TREATMENT[refusal][0],
-            trunk=call.trunk,
-            view_age=duration(decision.age_ms),
-            secrets=self._secrets(decision, journal, sequence),
-        ).SerializeToString()
+        event = events_pb2.CallRefused()
+        event.reason = refusal  # type: ignore[assignment]
+        event.q850_cause = TREATMENT[refusal][0]
+        return self._filled(event, decision, journal, sequence)
 
-    def _secrets(self, decision: Decision, journal: str, sequence: int) -> sealed_pb2.Sealed | None:
-        if not (decision.tenant and decision.caller):
-            return None
-        call = decision.call
-        end = datetime.fromtimestamp(decision.time_ms / 1000, _UTC)
-        evidence = self._seal_evidence(
-            decision.tenant,
-            end,
-            decision.caller.encode(),
-            caller_associated(call.carrier, call.call_id),
-        )
-        secrets = events_pb2.CallSecrets(
-            caller_tag=decision.tag,
-            caller_evidence=sealed_pb2.Sealed(key_id=evidence.key_id, box=evidence.box),
+    def _filled(
+        self,
+        event: events_pb2.CallRouted | events_pb2.CallRefused,
+        decision: Decision,
+        journal: str,
+        sequence: int,
+    ) -> bytes:
+        """The event with what both kinds say."""
+        call, entry = decision.call, decision.entry
+        _fill(event.fact, call.carrier, call.call_id, journal, sequence, decision.time_ms)
+        event.number = decision.number
+        event.trunk = call.trunk
+        write_duration(event.view_age, decision.age_ms)
+        if decision.tenant:
+            binding = event.binding
+            binding.tenant = decision.tenant
+            if entry is not None:
+                binding.binding, binding.version = entry.binding, entry.version
+                binding.industry_id = entry.industry_id
+            if decision.caller:
+                self._seal_caller(event.secrets, decision, journal, sequence)
+        return event.SerializeToString()
+
+    def _seal_caller(
+        self, to: sealed_pb2.Sealed, decision: Decision, journal: str, sequence: int
+    ) -> None:
+        call, tenant = decision.call, decision.tenant
+        end = datetime.fromtimestamp(decision.time_ms / 1000, UTC)
+        secrets = events_pb2.CallSecrets()
+        secrets.caller_tag = decision.tag
+        evidence = secrets.caller_evidence
+        bound = caller_associated(call.carrier, call.call_id)
+        evidence.key_id, evidence.box = self._seal_evidence(
+            tenant, end, decision.caller.encode(), bound
         )
         bound = event_associated(call.carrier, call.call_id, journal, sequence)
-        sealed = self._seal(decision.tenant, end, secrets.SerializeToString(), bound)
-        return sealed_pb2.Sealed(key_id=sealed.key_id, box=sealed.box)
+        to.key_id, to.box = self._seal(tenant, end, secrets.SerializeToString(), bound)
 
 
 def caller_associated(carrier: str, call_id: str) -> bytes:
@@ -128,13 +121,14 @@ def event_associated(carrier: str, call_id: str, journal: str, sequence: int) ->
     return associated("call-event", carrier, call_id, journal, sequence)
 
 
-def _fact(
-    carrier: str, call_id: str, journal: str, sequence: int, time_ms: int
-) -> events_pb2.CallFact:
-    return _CallFact(
-        carrier=carrier,
-        call_id=call_id,
-        journal=journal,
-        journal_sequence=sequence,
-        time=timestamp(time_ms),
-    )
+def _fill(
+    fact: events_pb2.CallFact,
+    carrier: str,
+    call_id: str,
+    journal: str,
+    sequence: int,
+    time_ms: int,
+) -> None:
+    fact.carrier, fact.call_id = carrier, call_id
+    fact.journal, fact.journal_sequence = journal, sequence
+    write_timestamp(fact.time, time_ms)
