@@ -2,7 +2,12 @@
 
 import uuid
 
+_LETTERS = str.maketrans("0123456789", "ghijklmnop")
+
 
 def unique(prefix: str) -> str:
-    """A fresh name for a topic, a group, a tenant or a key prefix: `<prefix>-<32 hex digits>`."""
-    return f"{prefix}-{uuid.uuid4().hex}"
+    """A fresh name for a topic, a group, a tenant or a key prefix: `<prefix>-<32 letters>`.
+
+    Letters only, for a run of digits could look like a person's number and be refused as a label.
+    """
+    return f"{prefix}-{uuid.uuid4().hex.translate(_LETTERS)}"

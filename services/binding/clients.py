@@ -56,7 +56,8 @@ class AllocatorNumbers:
         if pool not in self._calling:
             self._calling[pool] = asyncio.create_task(self._call(pool))
         try:
-            return await asyncio.wait_for(future, seconds)
+            async with asyncio.timeout(seconds):
+                return await future
         except TimeoutError:
             raise _away("DEADLINE_EXCEEDED") from None
 

@@ -69,6 +69,7 @@ class Acks:
         future = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, (sequence, next(self._ties), future))
         try:
-            await asyncio.wait_for(future, timeout)
+            async with asyncio.timeout(timeout):
+                await future
         except TimeoutError:
             raise log_unavailable() from None

@@ -169,14 +169,14 @@ class Cell:
             batch, self._queue = self._queue, []
             replies: Sequence[Any]
             try:
-                replies = await self._exchange([command for command, _ in batch])
+                replies = await self.exchange([command for command, _ in batch])
             except (RedisError, OSError) as error:
                 replies = [error if isinstance(error, RedisError) else RedisError()] * len(batch)
             for (_, future), reply in zip(batch, replies, strict=True):
                 if not future.done():
                     future.set_result(reply)
 
-    async def _exchange(self, commands: Sequence[tuple[Argument, ...]]) -> Sequence[Any]:
+    async def exchange(self, commands: Sequence[tuple[Argument, ...]]) -> Sequence[Any]:
         """One pipeline on the bare connection; through the client a command costs three times that.
 
         Raises what the connection raises; then any of the commands may have been run.

@@ -78,7 +78,7 @@ class Follower(Generic[T]):
             "auto.offset.reset": "earliest",
             # A follower that may lag lets the broker gather: it answers ten times a second instead
             # of at each produce, which is most of what a busy broker has to do.
-            "fetch.wait.max.ms": gather_ms or 100,
+            "fetch.wait.max.ms": gather_ms or 500,
             "fetch.min.bytes": 1_000_000 if gather_ms else 1,
             "fetch.error.backoff.ms": 100,
             "reconnect.backoff.max.ms": 1000,

@@ -7,6 +7,7 @@ it says what a value is and where it stands in its writer's history, never whom 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from services.runtime.errors import Malformed
 
@@ -73,10 +74,11 @@ def header_int(headers: Sequence[tuple[str, str | bytes | None]] | None, name: s
     return 0
 
 
+@lru_cache(maxsize=256)
 def rfc3339(time_ms: int) -> str:
     """Milliseconds since 1970 as RFC 3339 in UTC with three decimals."""
-    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+    seconds, milliseconds = divmod(time_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"
 
 
 def epoch_ms(moment: datetime) -> int:
