@@ -18,6 +18,7 @@ from hiredis import pack_command
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from services.runtime.acks import Acks
 from services.runtime.errors import Unavailable
@@ -57,6 +58,9 @@ class Cell:
             retry=Retry(NoBackoff(), 0),
             socket_timeout=5,
             socket_connect_timeout=2,
+            # Where the client asks for these, it hands out connections that the server has closed:
+            # after a restart of the store each of them would fail one command.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
         self._queue: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = []
         self._flushing: asyncio.Task[None] | None = None

@@ -114,6 +114,16 @@ async def test_a_restarted_store_is_never_served_before_it_is_healed(
     valkey.stop()
 
 
+async def test_a_restarted_store_costs_no_command_per_connection_of_before(tmp_path: Path) -> None:
+    with Valkey(tmp_path / "valkey") as valkey:
+        cell = Cell(valkey.url, "toy", "c0", TOY)
+        await asyncio.gather(*(cell.redis.ping() for _ in range(6)))
+        await asyncio.to_thread(valkey.kill)
+        await asyncio.to_thread(valkey.start)  # meanwhile the loop hears of the closed connections
+        assert await asyncio.gather(*(cell.redis.ping() for _ in range(6))) == [True] * 6
+        await cell.close()
+
+
 class Frozen:
     """A producer that stops before its next produce, as SIGSTOP would, until it is woken."""
 
