@@ -4,8 +4,6 @@ The program is tests/interop/logcheck. Without a Go toolchain these tests are sk
 where CI is set: there a missing toolchain is a failure.
 """
 
-import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ import pytest
 
 from services.audit.checkpoint import NoteSigner
 from services.audit.logfolder import Event, LogFolder
+from tests.interop.toolchain import go
 
 PROGRAM = Path(__file__).parent / "logcheck"
 ORIGIN = "axbridge.example/log"
@@ -28,13 +27,8 @@ Check = Callable[[Path | str, str], subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def logcheck(tmp_path_factory: pytest.TempPathFactory) -> Check:
-    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if go is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI runs the Go verifier, but there is no Go toolchain")
-        pytest.skip("no Go toolchain: axbridge's logs were not checked with foreign libraries")
     binary = tmp_path_factory.mktemp("logcheck") / "logcheck"
-    command = [go, "build", "-mod=readonly", "-o", str(binary), "."]
+    command = [go(), "build", "-mod=readonly", "-o", str(binary), "."]
     built = subprocess.run(command, cwd=PROGRAM, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
 
