@@ -83,5 +83,5 @@ def test_the_examples_of_the_documents_run(cluster: Cluster, shell: Run) -> None
     body = '{"binding": "BINDING"}'
     query = filled(f"grpcurl -plaintext -d '{body}' HOST:50054 {audit}/QueryEvents")
     eventually(lambda: f"{name}-1" in shell(query), 30, what="the audit index")
-    assert "leafHash" in shell(filled(looks))
-    assert '"firstSize": "1"' in shell(filled(grows))
+    assert "leaf_hash" in shell(filled(looks))
+    assert '"first_size": "1"' in shell(filled(grows))
