@@ -26,7 +26,7 @@ from axbridge.type.v1 import phone_number_pb2
 
 from services.router.handlers import Router
 from services.router.journal import Journal
-from services.router.opener import CallerTagger, RouteOpener
+from services.router.opener import CallerSealer, CallerTagger, RouteOpener
 from services.router.recorder import JournalRecorder
 from services.router.servicer import RouterServicer
 from services.router.settings import RouterSettings
@@ -37,7 +37,6 @@ from services.runtime.clock import SystemClock
 from services.runtime.keyring import EvidenceKeys, FileKeyRing
 from services.runtime.metrics import Metrics
 from services.runtime.record import Record
-from services.runtime.sealing import EvidenceWriter, PurgeSealer
 from services.runtime.server import Options, ThreadedServer
 from services.runtime.telemetry import configure_logging
 from tests.router_world import World, envelope
@@ -106,7 +105,7 @@ def _full(folder: Path, metrics: Metrics) -> RouterServicer:
     view = ViewReader(folder / "view", CallerTagger(keyring))
     public = EvidenceKeys.load_public(folder / "evidence")
     journal = Journal(folder / "journal", "bench-0")
-    recorder = JournalRecorder(journal, PurgeSealer(keyring), EvidenceWriter(public, keyring))
+    recorder = JournalRecorder(journal, CallerSealer(keyring, public))
     opener = RouteOpener(view, keyring)
     return RouterServicer(Router(view, opener, recorder, SystemClock(), 10**9), metrics)
 

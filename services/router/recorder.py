@@ -5,31 +5,30 @@ the event. Refuses to keep a caller whose tenant is not known: there is no key t
 Invariant: nothing in an event's clear part says who called.
 """
 
-from datetime import UTC, datetime
 from typing import Protocol
 
 from axbridge.router.v1 import events_pb2
-from axbridge.type.v1 import sealed_pb2
 
 from services.router.domain import TREATMENT, Decision, Progress
 from services.router.journal import Journal
 from services.router.segments import PROGRESSED, REFUSED, ROUTED
 from services.router.translate import write_duration, write_timestamp
-from services.runtime.sealing import Sealed, associated
+from services.runtime.sealing import associated
 
 
-class Seals(Protocol):
-    """`PurgeSealer` and `EvidenceWriter` alike."""
+class Sealer(Protocol):
+    """`opener.CallerSealer`."""
 
-    def seal(self, tenant: str, end: datetime, plaintext: bytes, associated: bytes) -> Sealed: ...
+    def seal(
+        self, tenant: str, time_ms: int, caller: str, tag: bytes, *, call: bytes, event: bytes
+    ) -> tuple[str, bytes]: ...
 
 
 class JournalRecorder:
     """See ports.Recorder."""
 
-    def __init__(self, journal: Journal, purge: Seals, evidence: Seals) -> None:
-        self._append = journal.append
-        self._seal, self._seal_evidence = purge.seal, evidence.seal
+    def __init__(self, journal: Journal, sealer: Sealer) -> None:
+        self._append, self._seal = journal.append, sealer.seal
 
     def decided(self, decision: Decision) -> None:
         call = decision.call
@@ -91,23 +90,13 @@ class JournalRecorder:
                 binding.binding, binding.version = entry.binding, entry.version
                 binding.industry_id = entry.industry_id
             if decision.caller:
-                self._seal_caller(event.secrets, decision, journal, sequence)
+                secrets = event.secrets
+                secrets.key_id, secrets.box = self._seal(
+                    decision.tenant, decision.time_ms, decision.caller, decision.tag,
+                    call=caller_associated(call.carrier, call.call_id),
+                    event=event_associated(call.carrier, call.call_id, journal, sequence),
+                )  # fmt: skip
         return event.SerializeToString()
-
-    def _seal_caller(
-        self, to: sealed_pb2.Sealed, decision: Decision, journal: str, sequence: int
-    ) -> None:
-        call, tenant = decision.call, decision.tenant
-        end = datetime.fromtimestamp(decision.time_ms / 1000, UTC)
-        secrets = events_pb2.CallSecrets()
-        secrets.caller_tag = decision.tag
-        evidence = secrets.caller_evidence
-        bound = caller_associated(call.carrier, call.call_id)
-        evidence.key_id, evidence.box = self._seal_evidence(
-            tenant, end, decision.caller.encode(), bound
-        )
-        bound = event_associated(call.carrier, call.call_id, journal, sequence)
-        to.key_id, to.box = self._seal(tenant, end, secrets.SerializeToString(), bound)
 
 
 def caller_associated(carrier: str, call_id: str) -> bytes:

@@ -12,7 +12,7 @@ from axbridge.router.v1.router_service_pb2_grpc import add_RouterServiceServicer
 
 from services.router.handlers import Router
 from services.router.journal import Journal, Limits
-from services.router.opener import CallerTagger, RouteOpener
+from services.router.opener import CallerSealer, CallerTagger, RouteOpener
 from services.router.recorder import JournalRecorder
 from services.router.servicer import RouterServicer
 from services.router.settings import RouterSettings
@@ -21,7 +21,6 @@ from services.router.supervised import end_with_supervisor
 from services.runtime.clock import SystemClock
 from services.runtime.keyring import EvidenceKeys, FileKeyRing
 from services.runtime.metrics import Metrics
-from services.runtime.sealing import EvidenceWriter, PurgeSealer
 from services.runtime.server import Options, ThreadedServer
 from services.runtime.settings import load
 from services.runtime.telemetry import configure_logging
@@ -41,7 +40,7 @@ def main() -> None:
     limits = Limits(folder_bytes=settings.journal_max_bytes)
     journal = Journal(settings.journal_dir, f"{settings.id}-{settings.worker}", limits)
     public = EvidenceKeys.load_public(settings.evidence_public_key)
-    recorder = JournalRecorder(journal, PurgeSealer(keyring), EvidenceWriter(public, keyring))
+    recorder = JournalRecorder(journal, CallerSealer(keyring, public))
     max_age_ms = int(settings.max_view_age_seconds * 1000)
     router = Router(view, RouteOpener(view, keyring), recorder, clock, max_age_ms)
 

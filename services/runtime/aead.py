@@ -58,10 +58,7 @@ def associated(*parts: str | int) -> bytes:
 def seal(key: bytes, key_id: str, plaintext: bytes, associated: bytes) -> Sealed:
     """The plaintext in a fresh box under the 32-octet key."""
     # Random nonces: NIST SP 800-38D §8.3 allows 2^32 boxes per key, 140 million a day for a month.
-    try:
-        nonce = _nonces.pop()
-    except IndexError:
-        nonce = _draw()
+    nonce = _nonce()
     bound = _bound(key_id.encode(), associated)
     return Sealed(key_id, _AES + nonce + _cipher(key).encrypt(nonce, plaintext, bound))
 
@@ -115,6 +112,43 @@ class _Ciphers:
 
 
 _cipher: Final = _Ciphers().of
+
+
+class Cipher:
+    """A key held ready under its id, by one who may hold the key: `seal` and `open_sealed` for the
+    box alone, in half their time."""
+
+    __slots__ = ("_bound", "_decrypt", "_encrypt")
+
+    def __init__(self, key: bytes, key_id: str) -> None:
+        cipher = _cipher(key)
+        self._encrypt, self._decrypt = cipher.encrypt, cipher.decrypt
+        self._bound = _bound(key_id.encode(), b"")
+
+    def seal(self, plaintext: bytes, associated: bytes) -> bytes:
+        """The plaintext in a fresh box."""
+        nonce = _nonce()
+        return _AES + nonce + self._encrypt(nonce, plaintext, self._bound + associated)
+
+    def open(self, box: bytes, associated: bytes) -> bytes:
+        """The plaintext.
+
+        Raises:
+            SealBroken: it was not sealed with this key, key id and associated data.
+        """
+        if box[:1] != _AES or len(box) < 1 + _NONCE + _TAG:
+            raise broken()
+        try:
+            return self._decrypt(box[1 : 1 + _NONCE], box[1 + _NONCE :], self._bound + associated)
+        except InvalidTag:
+            raise broken() from None
+
+
+def _nonce() -> bytes:
+    try:
+        return _nonces.pop()
+    except IndexError:
+        return _draw()
 
 
 def _draw() -> bytes:

@@ -1,17 +1,19 @@
 """A route copy opens for its caller, at its place, and for nobody else."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from axbridge.router.v1 import events_pb2
 
 from services.router.domain import Entry, Side
-from services.router.opener import CallerTagger, RouteOpener
+from services.router.opener import CallerSealer, CallerTagger, RouteOpener
 from services.router.ports import KeyUnavailable
 from services.router.subscriber import decode_key, decode_route
 from services.router.view import Copy, Route
-from services.runtime.keyring import KeyDestroyed, MemoryKeyRing
+from services.runtime.keyring import EvidenceKeys, KeyDestroyed, MemoryKeyRing
 from services.runtime.record import Record
-from services.runtime.sealing import Tagger
+from services.runtime.sealing import PurgeSealer, SealBroken, Sealed, Tagger, open_evidence
 from tests.router_world import World, route_record
 from tests.unit.router.decisions import A, B
 
@@ -60,3 +62,49 @@ def test_tags_are_those_of_the_bindings() -> None:
     ring.destroy("tags/t1")
     with pytest.raises(KeyDestroyed):
         tagger.party("t1", A)
+
+
+class Sealing:
+    """A CallerSealer, and `sealing` to open what it makes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ring = MemoryKeyRing()
+        self.sealer = CallerSealer(self.ring, EvidenceKeys.generate(folder))
+        self._private = EvidenceKeys.load_private(folder)
+
+    def bucket(self, tenant: str, moment: str) -> tuple[str, bytes]:
+        """Seals a caller, opens both copies; the purge bucket and the writer's public key."""
+        time_ms = int(datetime.fromisoformat(moment).timestamp() * 1000)
+        made = Sealed(
+            *self.sealer.seal(tenant, time_ms, A, b"T" * 16, call=b"call", event=b"event")
+        )
+        secrets = events_pb2.CallSecrets.FromString(PurgeSealer(self.ring).open(made, b"event"))
+        assert secrets.caller_tag == b"T" * 16
+        copy = Sealed(secrets.caller_evidence.key_id, secrets.caller_evidence.box)
+        assert open_evidence(self._private, self.ring, copy, b"call") == A.encode()
+        assert copy.key_id.endswith("/" + made.key_id)
+        with pytest.raises(SealBroken):
+            PurgeSealer(self.ring).open(made, b"call")
+        return made.key_id, copy.box[1:33]
+
+
+def test_a_caller_is_sealed_as_sealing_does_it_in_the_bucket_of_its_day(tmp_path: Path) -> None:
+    sealing = Sealing(tmp_path)
+    evening, writer = sealing.bucket("t1", "2026-01-31T23:59:59.900+00:00")
+    assert evening == "purge/t1/202607"
+    assert sealing.bucket("t2", "2026-01-31T23:59:59.950+00:00") == ("purge/t2/202607", writer)
+    night, another = sealing.bucket("t1", "2026-02-01T00:00:00+00:00")  # the ready one is over
+    assert night == "purge/t1/202608"
+    assert another != writer
+    # A clock that is set back: the bucket follows the decision's time.
+    assert sealing.bucket("t1", "2026-01-31T23:59:59+00:00")[0] == evening
+
+
+def test_a_destroyed_bucket_is_sealed_into_for_a_second_at_most(tmp_path: Path) -> None:
+    sealing, first = Sealing(tmp_path), 1_800_000_000_000
+    made, _ = sealing.sealer.seal("t1", first, A, b"T", call=b"c", event=b"e")
+    sealing.ring.destroy(made)
+    sealing.sealer.seal("t1", first + 999, A, b"T", call=b"c", event=b"e")
+    for later in (1000, 1001, 0):
+        with pytest.raises(KeyDestroyed):
+            sealing.sealer.seal("t1", first + later, A, b"T", call=b"c", event=b"e")

@@ -5,10 +5,11 @@ from pathlib import Path
 from axbridge.router.v1 import events_pb2
 
 from services.router.domain import Progress, Refusal
+from services.router.opener import CallerSealer
 from services.router.recorder import JournalRecorder, caller_associated, event_associated
 from services.router.segments import KINDS, PROGRESSED, REFUSED, ROUTED
 from services.runtime.keyring import EvidenceKeys, MemoryKeyRing
-from services.runtime.sealing import EvidenceWriter, PurgeSealer, Sealed, open_evidence
+from services.runtime.sealing import PurgeSealer, Sealed, open_evidence
 from tests.unit.router.decisions import NOW, NUMBER, A, B, decision
 
 
@@ -25,7 +26,7 @@ class MemoryJournal:
 def recorder(tmp_path: Path) -> tuple[JournalRecorder, MemoryJournal, MemoryKeyRing]:
     journal, ring = MemoryJournal(), MemoryKeyRing()
     public = EvidenceKeys.generate(tmp_path)
-    made = JournalRecorder(journal, PurgeSealer(ring), EvidenceWriter(public, ring))  # type: ignore[arg-type]
+    made = JournalRecorder(journal, CallerSealer(ring, public))  # type: ignore[arg-type]
     return made, journal, ring
 
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.runtime import aead
-from services.runtime.aead import SealBroken, Sealed, associated, open_sealed, seal
+from services.runtime.aead import Cipher, SealBroken, Sealed, associated, open_sealed, seal
 
 KEY = bytes(range(32))
 KEY_IDS = st.text(st.characters(codec="ascii"), max_size=40)
@@ -59,6 +59,21 @@ def test_octets_cannot_move_between_key_id_and_place() -> None:
     refused(KEY, Sealed("abc", sealed.box), b"")
     refused(KEY, Sealed("a" * 300, sealed.box), b"")
     refused(KEY, Sealed("\ud800", sealed.box), b"")
+
+
+@settings(deadline=None)
+@given(KEY_IDS, DATA, DATA, st.data())
+def test_a_cipher_and_the_functions_are_one(
+    key_id: str, plaintext: bytes, place: bytes, data: st.DataObject
+) -> None:
+    cipher = Cipher(KEY, key_id)
+    box = cipher.seal(plaintext, place)
+    assert open_sealed(KEY, Sealed(key_id, box), place) == plaintext
+    assert cipher.open(seal(KEY, key_id, plaintext, place).box, place) == plaintext
+    bad = flipped(box, data.draw(st.integers(0, 8 * len(box) - 1)))
+    for opener, octets in ((cipher, bad), (cipher, box[:20]), (Cipher(KEY, key_id + "x"), box)):
+        with pytest.raises(SealBroken):
+            opener.open(octets, place)
 
 
 def test_keys_have_32_octets() -> None:
