@@ -30,6 +30,12 @@ _PRELUDE: Final = Path(__file__).parent / "lua" / "cell.lua"
 _MAX_OUTBOX: Final = 100_000  # 20 s of China's average rate; beyond it writes are refused
 _WAIT_SECONDS: Final = 5.0
 _REPLY_SECONDS: Final = 5.0
+_RECOGNISE: Final = """
+local known = redis.call('HGET', KEYS[1], 'run_id')
+if known and known ~= ARGV[1] then
+  redis.call('HSET', KEYS[1], 'state', 'healing', 'store_epoch', 'distrusted')
+end
+"""
 
 
 def library(service: str, sources: Sequence[Path] = ()) -> str:
@@ -226,13 +232,9 @@ class Cell:
         await connection.send_command("INFO", "server")
         info = await connection.read_response()
         run_id = next(line[7:] for line in info.splitlines() if line.startswith(b"run_id:"))
-        await connection.send_command("HGET", self._meta, "run_id")
-        known = await connection.read_response()
-        if known and known != run_id:
-            await connection.send_command(
-                "HSET", self._meta, "state", "healing", "store_epoch", "distrusted"
-            )
-            await connection.read_response()
+        # In one step: a heal for this very server could end between reading and marking.
+        await connection.send_command("EVAL", _RECOGNISE, 1, self._meta, run_id)
+        await connection.read_response()
 
 
 def unavailable(reason: str) -> Unavailable:

@@ -94,7 +94,8 @@ class Owner:
             _log.warning("healing the store from Kafka")
             self._heals.inc()
             await self._while_kept(
-                heal(self._cell, self._owner, LEASE_MS, self._bootstrap, self._rebuild)
+                self._keep(),
+                heal(self._cell, self._owner, LEASE_MS, self._bootstrap, self._rebuild),
             )
             return
         await self._own(int(rest[0]), int(rest[1]))
@@ -108,7 +109,7 @@ class Owner:
         self.owning = True
         self._owns.set(1)
         try:
-            await self._while_kept(*work)
+            await self._while_kept(self._keep(whole=True), *work)
         finally:
             self.owning = False
             self._owns.set(0)
@@ -124,8 +125,8 @@ class Owner:
         await relay.run(epoch, acked)
 
     async def _while_kept(self, *work: Awaitable[object]) -> None:
-        """Runs `work` while the lease is kept; ends with the first that ends."""
-        tasks = [asyncio.ensure_future(each) for each in (self._keep(), *work)]
+        """Runs `work`, of which one part keeps the lease; ends with the first that ends."""
+        tasks = [asyncio.ensure_future(each) for each in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -133,10 +134,14 @@ class Owner:
         finally:
             await ended(tasks)
 
-    async def _keep(self) -> None:
+    async def _keep(self, whole: bool = False) -> None:
+        """Keeps the lease; with `whole` only as long as nobody marks the store as one to heal: an
+        owner that went on would keep everybody from healing it."""
         while True:
             await asyncio.sleep(_KEEP_SECONDS)
             answer, *rest = await self._cell.raw("acquire", args=(self._owner, LEASE_MS))
             if answer != b"OWNER":
                 raise Deposed(answer.decode())
+            if whole and rest[2] != b"ready":
+                raise Deposed("HEALING")
             self._waiting.set(max(0, int(rest[3]) - int(rest[1])))

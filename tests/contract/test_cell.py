@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,21 @@ async def test_a_restarted_store_is_never_served_before_it_is_healed(
         await toy.cell.published(await toy.put("a", "two", 2))
     await toy.cell.close()
     valkey.stop()
+
+
+async def test_a_store_marked_under_a_living_owner_is_healed(
+    toy: Toy, kafka_bootstrap: str
+) -> None:
+    async with running(toy.owner(kafka_bootstrap)):
+        await ready(toy)
+        await toy.cell.published(await toy.put("a", "one", 1))
+        # As a connection does that finds another server than the one known.
+        mark: dict[Any, Any] = {"state": "healing", "store_epoch": "distrusted"}
+        await toy.cell.redis.hset(toy.cell.key("meta"), mapping=mark)
+        with pytest.raises(Unavailable, match="STORE_HEALING"):
+            await toy.get("a")
+        await ready(toy)
+        await toy.cell.published(await toy.put("a", "two", 2))
 
 
 async def test_a_restarted_store_costs_no_command_per_connection_of_before(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import grpc
 from axbridge.binding.v1 import binding_pb2, binding_service_pb2
 
 from deploy.local.clients import create_request
-from deploy.local.waiting import eventually
+from deploy.local.waiting import Late, eventually
 from services.runtime.status import reason_of
 from tests import scene
 from tests.fault.agreement import agree
@@ -135,6 +135,8 @@ class Writers:
         """The answer, after as many repetitions of the same request as it takes, each at the next
         process."""
 
+        reasons: Counter[str] = Counter()
+
         def asked() -> Any:
             stubs.append(stubs.pop(0))
             try:
@@ -142,10 +144,15 @@ class Writers:
             except grpc.RpcError as error:
                 if error.code() != grpc.StatusCode.UNAVAILABLE:
                     raise
-                written.refused[reason_of(error) or "none"] += 1
+                reasons[f"{reason_of(error)}"] += 1
                 return None
 
-        return eventually(asked, scene.PATIENCE, what="an answer")
+        try:
+            return eventually(asked, scene.PATIENCE)
+        except Late:
+            raise Late(f"{rpc} was refused for too long: {reasons}") from None
+        finally:
+            written.refused.update(reasons)
 
 
 def all_is_there(stage: Scene, written: Written) -> None:

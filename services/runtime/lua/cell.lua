@@ -83,8 +83,9 @@ export('ack', function(keys, args)
   return {'OK'}
 end)
 
--- Starts a heal under a secret store epoch, so that only the healer can write. args: owner, life
--- of the lease in ms, the secret.
+-- Starts a heal under a secret store epoch, so that only the healer can write, and notes which
+-- server it is for, so that new connections to that one leave the heal alone. args: owner, life of
+-- the lease in ms, the secret.
 export('heal_begin', function(keys, args)
   local now = now_ms()
   local meta = redis.call('HMGET', keys[1], 'owner', 'lease_until')
@@ -92,7 +93,8 @@ export('heal_begin', function(keys, args)
     return {'OTHER'}
   end
   redis.call('HSET', keys[1], 'state', 'healing', 'store_epoch', args[3], 'owner', args[1],
-    'lease_until', whole(now + tonumber(args[2])))
+    'lease_until', whole(now + tonumber(args[2])),
+    'run_id', string.match(redis.call('INFO', 'server'), 'run_id:(%x+)'))
   redis.call('HSETNX', keys[1], 'epoch', '0')
   redis.call('HSETNX', keys[1], 'acked', '0')
   redis.call('HSETNX', keys[1], 'seq', '0')
