@@ -17,6 +17,7 @@ import redis.asyncio as aioredis
 from hiredis import pack_command
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
@@ -44,6 +45,16 @@ def library(service: str, sources: Sequence[Path] = ()) -> str:
     return "\n".join([*parts, *(path.read_text() for path in sources)])
 
 
+class _Connection(aioredis.Connection):
+    """Says that a socket is closed where uvloop would raise RuntimeError for one."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError:
+            raise RedisConnectionError("closed") from None
+
+
 class Cell:
     """One cell. Used from one event loop; `open` before the first call, `close` after the last."""
 
@@ -60,6 +71,7 @@ class Cell:
         self._outbox = self.key("outbox")
         self.redis = aioredis.Redis.from_url(
             url,
+            connection_class=_Connection,
             redis_connect_func=self._recognise,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=5,
@@ -182,6 +194,11 @@ class Cell:
                 replies = await self.exchange([command for command, _ in batch])
             except (RedisError, OSError) as error:
                 replies = [error if isinstance(error, RedisError) else RedisError()] * len(batch)
+            except Exception as error:  # a defect: its callers hear of it, nobody waits for ever
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
             for (_, future), reply in zip(batch, replies, strict=True):
                 if not future.done():
                     future.set_result(reply)

@@ -140,6 +140,29 @@ async def test_a_restarted_store_costs_no_command_per_connection_of_before(tmp_p
         await cell.close()
 
 
+async def test_whatever_breaks_a_pipeline_nobody_waits_for_ever(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(_commands: object) -> list[Any]:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(toy.cell, "exchange", breaks)
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*(toy.get(n) for n in "ab"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [RuntimeError, RuntimeError]
+
+
+async def test_a_transport_closed_meanwhile_is_a_store_that_is_away(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def closed(*_args: object) -> None:
+        raise RuntimeError("the handler is closed")  # uvloop's words
+
+    monkeypatch.setattr("redis.asyncio.Connection.send_packed_command", closed)
+    with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
+        await toy.get("a")
+
+
 class Frozen:
     """A producer that stops before its next produce, as SIGSTOP would, until it is woken."""
 
