@@ -4,7 +4,11 @@ import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.local_command import local
+
+pytestmark = pytest.mark.timeout(300)  # starts many processes; for a loaded machine
 
 BEGIN = datetime(2024, 1, 1, 8)
 

@@ -11,6 +11,8 @@ from deploy.local.__main__ import main
 from deploy.local.clients import Pools
 from tests.e2e.local_command import Up, descendants, local, up
 
+pytestmark = pytest.mark.timeout(300)  # starts many processes; for a loaded machine
+
 
 def test_down_from_another_process_stops_it_and_its_data_is_there_at_the_next_up(
     tmp_path: Path,

@@ -14,6 +14,8 @@ from services.runtime.status import reason_of
 from tests import scene
 from tests.scene import Scene, digits, outcome, retry_after, routes, uuid_of
 
+pytestmark = pytest.mark.timeout(300)  # starts many processes; for a loaded machine
+
 
 @pytest.fixture(scope="module")
 def known(stage: Scene) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from signal import SIGCONT
 from typing import NamedTuple
 
+import pytest
 import redis
 from axbridge.binding.v1 import binding_pb2, events_pb2
 
@@ -22,6 +23,8 @@ from deploy.local.process import Child
 from deploy.local.waiting import eventually
 from tests import scene
 from tests.scene import Scene, digits, routes, uuid_of
+
+pytestmark = pytest.mark.timeout(300)  # starts many processes; for a loaded machine
 
 ROUTES, STATE = "binding.routes.v1", "binding.state.v1"
 

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import pytest
 import redis
 from axbridge.allocator.v1 import allocator_service_pb2, number_pb2
 from axbridge.binding.v1 import binding_pb2
@@ -11,6 +12,8 @@ from deploy.local.compaction import force_compaction
 from deploy.local.waiting import eventually
 from tests import scene
 from tests.scene import Scene, digits, outcome, refusal, routes
+
+pytestmark = pytest.mark.timeout(300)  # starts many processes; for a loaded machine
 
 PAIRS = 200
 Pair = tuple[str, str, binding_pb2.Binding]

@@ -9,6 +9,8 @@ from tests import scene
 from tests.fault.writers import Writers
 from tests.scene import Scene
 
+pytestmark = pytest.mark.timeout(300)  # starts many processes; for a loaded machine
+
 BINDINGS = ("binding", "binding-2")
 
 
