@@ -39,7 +39,10 @@ class Acks:
         self._ties = count()
 
     def advance(self, sequence: int) -> None:
-        """Kafka has everything up to `sequence`."""
+        """Kafka has everything up to `sequence`. Of another store epoch than the one begun it says
+        nothing: those who wait in a lost one would take the next one's for their own."""
+        if sequence >> EPOCH_SHIFT != self._epoch:
+            return
         self._acked = max(self._acked, sequence)
         while self._waiters and self._waiters[0][0] <= self._acked:
             _, _, future = heapq.heappop(self._waiters)

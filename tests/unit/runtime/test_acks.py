@@ -49,6 +49,19 @@ async def test_a_new_store_epoch_wakes_nobody_by_mistake() -> None:
         await acks.wait(base + 1, 10)
 
 
+async def test_an_acknowledgement_of_the_next_store_epoch_wakes_nobody_of_a_lost_one() -> None:
+    """It may be heard before the new epoch is: another process healed the store and relays."""
+    acks, base = begun(1)
+    waiting = asyncio.create_task(acks.wait(base + 7, 10))
+    await asyncio.sleep(0)
+    acks.advance(first_sequence(2) + 1)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    acks.begin(2)
+    with pytest.raises(Unavailable, match="LOG_UNAVAILABLE"):
+        await waiting
+
+
 async def test_the_same_epoch_again_changes_nothing() -> None:
     acks, base = begun(1)
     acks.advance(base + 1)
