@@ -2,8 +2,10 @@
 
 Two servers, each in a process of its own, with the same ThreadedServer, guard, metrics and
 messages: one answers a constant, the other decides from a view of `ROUTES` routes in LMDB, opens
-the callee, seals and journals. Runs alternate; the median of their differences is the figure. CPU
-is user and system time of the whole server process, journal fsyncs included.
+the callee, seals and journals. Both are pinned to the first CPU, as workers are by default where
+there are no more CPUs than workers, and the load comes from the others (`--no-pin`: neither is).
+Runs alternate; the median of their differences is the figure. CPU is user and system time of the
+whole server process, journal fsyncs included.
 """
 
 import argparse
@@ -146,17 +148,26 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, default=RouterSettings.model_fields["threads"].default
     )
+    parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--cpu", type=int, help="of a server")
     arguments = parser.parse_args()
+    if arguments.cpu is not None:
+        os.sched_setaffinity(0, {arguments.cpu})
     if arguments.serve:
         serve(arguments.serve, arguments.folder, arguments.threads)
         return
     with tempfile.TemporaryDirectory(prefix="axbridge-bench-") as text:
         folder = Path(text)
         pairs = prepare(folder)
+        more: list[str] = []
+        first, *others = sorted(os.sched_getaffinity(0))
+        if arguments.pin and others:
+            os.sched_setaffinity(0, others)
+            more = ["--cpu", str(first)]
         servers: dict[str, tuple[Any, int]] = {}
         try:
             for kind in ("empty", "full"):
-                servers[kind] = _start(kind, folder, arguments.threads)
+                servers[kind] = _start(kind, folder, arguments.threads, more)
             report(servers, pairs)
         finally:
             for server, _ in servers.values():
@@ -164,7 +175,7 @@ def main() -> None:
                 server.wait()
 
 
-def _start(kind: str, folder: Path, threads: int) -> tuple[Any, int]:
+def _start(kind: str, folder: Path, threads: int, more: list[str]) -> tuple[Any, int]:
     metrics_dir = folder / f"metrics-{kind}"
     metrics_dir.mkdir()
     command = [
@@ -177,6 +188,7 @@ def _start(kind: str, folder: Path, threads: int) -> tuple[Any, int]:
         str(folder),
         "--threads",
         str(threads),
+        *more,
     ]
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}  # as in a pod
     server = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)

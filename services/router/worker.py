@@ -32,8 +32,8 @@ def main() -> None:
     """Serves until SIGTERM."""
     settings = load(RouterSettings)
     configure_logging("router", settings.log_level)
-    if settings.pin_workers:
-        cpus = sorted(os.sched_getaffinity(0))
+    cpus = sorted(os.sched_getaffinity(0))
+    if settings.pinned(len(cpus)):
         os.sched_setaffinity(0, {cpus[settings.worker % len(cpus)]})
     clock, keyring, metrics = SystemClock(), FileKeyRing(settings.keyring_dir), Metrics("router")
     view = ViewReader(settings.view_dir, CallerTagger(keyring))
