@@ -164,6 +164,11 @@ class Cell:
         self.acks.advance(int(acked))
         return True
 
+    @property
+    def store_epoch(self) -> int:
+        """The store epoch as last learnt; 0 before the first."""
+        return int(self._epoch or 0)
+
     async def run_id(self) -> str:
         """The run id of the server that holds the cell."""
         return str((await self.redis.info("server"))["run_id"])

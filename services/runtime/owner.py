@@ -56,6 +56,7 @@ class Owner:
         self._waiting = self._metrics.gauge(Name.OUTBOX_WAITING, cell=cell.name)
         self._heals = self._metrics.counter(Name.HEALS, cell=cell.name)
         self._owner = uuid.uuid4().hex
+        self._relay = Relay(cell, self._owner, self._connect, self._metrics)
         self.owning = False
 
     async def run(self) -> None:
@@ -87,7 +88,9 @@ class Owner:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _turn(self) -> None:
-        answer, *rest = await self._cell.raw("acquire", args=(self._owner, LEASE_MS))
+        # A new term, also after one of our own that was cut short: what that one had under way may
+        # still reach Kafka, and must be known by its older epoch.
+        answer, *rest = await self._cell.raw("acquire", args=(self._owner, LEASE_MS, 1))
         if answer == b"OTHER":
             return
         if answer == b"LOST" or rest[2] != b"ready":
@@ -95,16 +98,23 @@ class Owner:
             self._heals.inc()
             await self._while_kept(
                 self._keep(),
-                heal(self._cell, self._owner, LEASE_MS, self._bootstrap, self._rebuild),
+                heal(
+                    self._cell,
+                    self._owner,
+                    LEASE_MS,
+                    self._bootstrap,
+                    self._rebuild,
+                    self._announce,
+                ),
             )
             return
         await self._own(int(rest[0]), int(rest[1]))
 
     async def _own(self, epoch: int, acked: int) -> None:
-        relay = Relay(self._cell, self._owner, self._connect, self._metrics)
+        if not await self._cell.refresh():
+            raise Deposed("HEALING")
         repair = Repair(self._cell, self._bootstrap, self._rebuild, epoch, self._metrics)
-        await self._cell.refresh()
-        work = [self._announced(relay, epoch, acked), repair.run(), *(job() for job in self._jobs)]
+        work = [self._relayed(epoch, acked), repair.run(), *(job() for job in self._jobs)]
         _log.info("owns the cell")
         self.owning = True
         self._owns.set(1)
@@ -115,14 +125,17 @@ class Owner:
             self._owns.set(0)
             self._waiting.set(0)
 
-    async def _announced(self, relay: Relay, epoch: int, acked: int) -> None:
-        """Makes the term known to Kafka, so that a later heal begins above it; then relays."""
+    async def _relayed(self, epoch: int, acked: int) -> None:
+        await self._announce(epoch)
+        await self._relay.run(epoch, acked)
+
+    async def _announce(self, epoch: int) -> None:
+        """Makes the term known to Kafka, so that a later heal begins above it."""
         publisher = self._connect()
         try:
-            await relay.publish_now(self._rebuild.cell_record(epoch), publisher, epoch)
+            await self._relay.publish_now(self._rebuild.cell_record(epoch), publisher, epoch)
         finally:
             publisher.close()
-        await relay.run(epoch, acked)
 
     async def _while_kept(self, *work: Awaitable[object]) -> None:
         """Runs `work`, of which one part keeps the lease; ends with the first that ends."""

@@ -47,11 +47,21 @@ class Rebuild(Protocol):
         is higher. Writes with `Cell.call`."""
 
 
-async def heal(cell: Cell, owner: str, lease_ms: int, bootstrap: str, rebuild: Rebuild) -> bool:
+async def heal(
+    cell: Cell,
+    owner: str,
+    lease_ms: int,
+    bootstrap: str,
+    rebuild: Rebuild,
+    announce: Callable[[int], Awaitable[None]],
+) -> bool:
     """Restores the cell from Kafka and marks it ready under a new term.
 
-    Returns False if another process is healing it. Raises Unavailable or KafkaException; then
-    somebody starts anew.
+    `announce` makes the new epoch known to Kafka before anybody may write under it: if the store
+    were lost again at once, the next heal would else begin with the same sequences.
+
+    Returns False if another process is healing it. Raises Unavailable, PublishFailed or
+    KafkaException; then somebody starts anew.
     """
     secret = f"healing-{secrets.token_hex(8)}".encode()
     begun = await cell.raw("heal_begin", args=(owner, lease_ms, secret))
@@ -71,6 +81,7 @@ async def heal(cell: Cell, owner: str, lease_ms: int, bootstrap: str, rebuild: R
     began = await cell.raw("heal_epoch", args=(owner, secret, epoch, first_sequence(epoch)))
     if began[0] != b"OK":
         return False
+    await announce(epoch)
     await rebuild.finish(secret)
     if verified:
         await cell.redis.hset(

@@ -1,10 +1,11 @@
 """Publishes a cell's outbox, in order, under one owner's term.
 
 Refuses to go on once the term is over. Crash windows: a batch that was produced but not yet marked
-`acked` is produced again by the next owner (same event ids, same versions). Frozen between reading
-and producing, this relay may append old records behind newer ones when it wakes; the next owner
-repairs that (services/runtime/repair.py). Invariant: `acked` never passes an entry that Kafka has
-not acknowledged.
+`acked` is produced again in the next term (same event ids, same versions). Frozen between reading
+and producing, this relay may append old records behind newer ones when it wakes, and so may one
+whose produce failed: a request of it may still be under way. Both are of an older term then, and
+the newer one's owner repairs that (services/runtime/repair.py). Invariant: `acked` never passes an
+entry that Kafka has not acknowledged, and one term is one producer session.
 """
 
 import asyncio
@@ -16,12 +17,12 @@ from axbridge.runtime.v1 import outbox_pb2
 from redis.exceptions import RedisError, ResponseError
 
 from services.runtime import envelope
+from services.runtime.acks import EPOCH_SHIFT, first_sequence
 from services.runtime.cell import Cell, unavailable
 from services.runtime.metrics import Metrics, Name
-from services.runtime.publisher import Outgoing, PublishFailed, Publishing
+from services.runtime.publisher import Outgoing, Publishing
 
 _BATCH: Final = 500  # entries of one round trip: about 15 ms of producing
-_BACKOFF_SECONDS: Final = 0.2
 # Once entries come together, the next batch is gathered a little: a round trip costs the broker
 # and us about the same for one entry as for fifty. A lone entry never waits.
 _GATHER_SECONDS: Final = 0.005
@@ -53,8 +54,12 @@ class Relay:
         Raises:
             Deposed: the term is over.
             Unavailable: the store does not answer.
+            PublishFailed: the outcome of a batch is unknown: publish it again in a new term.
         """
         publisher = self._connect()
+        # What a store that went back had in its outbox may be older than what Kafka has. It keeps
+        # the epoch it was written in, so that it is compared with the store (repair.py).
+        kept = first_sequence(self._cell.store_epoch)
         busy = False
         try:
             while True:
@@ -68,16 +73,11 @@ class Relay:
                 batch = [
                     outgoing
                     for sequence, entry in entries
-                    for outgoing in self._outgoing(sequence, entry, epoch)
+                    for outgoing in self._outgoing(
+                        sequence, entry, epoch if sequence > kept else sequence >> EPOCH_SHIFT
+                    )
                 ]
-                try:
-                    await publisher.publish(batch)
-                except PublishFailed:
-                    # Outcome unknown: again, with a new session, from the same entry.
-                    publisher.close()
-                    await asyncio.sleep(_BACKOFF_SECONDS)
-                    publisher = self._connect()
-                    continue
+                await publisher.publish(batch)
                 acked = entries[-1][0]
                 await self._mark(epoch, acked)
                 self._relayed.inc(len(batch))

@@ -11,10 +11,10 @@ import pytest
 from deploy.local.compaction import contents
 from deploy.local.valkey import Valkey
 from services.runtime.cell import Cell
-from services.runtime.envelope import Headers
+from services.runtime.envelope import Headers, header_int
 from services.runtime.errors import Unavailable
 from services.runtime.owner import Owner
-from services.runtime.publisher import Outgoing, Publisher, Publishing
+from services.runtime.publisher import Outgoing, Publisher, PublishFailed, Publishing
 from services.runtime.tasks import ended
 from tests.contract.toy import TOY, Toy
 from tests.factories import unique
@@ -190,8 +190,8 @@ async def test_a_stale_record_of_a_frozen_relay_is_overruled(
     publishers: list[Publishing] = []
 
     def connect() -> Publishing:
-        # The first is for the cell's own record, the second for the relay.
-        publishers.append(frozen if len(publishers) == 1 else Publisher(kafka_bootstrap))
+        # The first two are for the cell's own records, by the heal and of the term; then the relay.
+        publishers.append(frozen if len(publishers) == 2 else Publisher(kafka_bootstrap))
         return publishers[-1]
 
     other = Toy(valkey_url, toy.cell.name, toy.topic)
@@ -214,6 +214,87 @@ async def test_a_stale_record_of_a_frozen_relay_is_overruled(
         await until(lambda: latest(kafka_bootstrap, toy.topic)["a"] == b"two")
         late.close()
     await other.cell.close()
+
+
+async def test_what_a_store_that_went_back_has_in_its_outbox_is_no_last_word(
+    toy: Toy, kafka_bootstrap: str
+) -> None:
+    meta, outbox, value = (toy.cell.key(*p) for p in (("meta",), ("outbox",), ("v", "a")))
+    async with running(toy.owner(kafka_bootstrap)):
+        await ready(toy)
+        first = await toy.put("a", "one", 1)
+        await toy.cell.published(first)
+        for version, word in enumerate(("two", "three"), start=2):
+            await toy.cell.published(await toy.put("a", word, version))
+
+    def words() -> list[bytes | None]:
+        return [r.value for r in contents(kafka_bootstrap, toy.topic) if r.key == b"a"]
+
+    # As before the first write was acknowledged: Kafka has had two more since.
+    redis, entry = toy.cell.redis, toy._entry("a", "one", 1)
+    back: dict[Any, Any] = {"acked": first - 1, "seq": first, "run_id": "another server's"}
+    await redis.delete(outbox)
+    await redis.xadd(outbox, {"e": entry}, id=f"{first}-0")
+    await redis.hset(value, mapping={"value": "one", "version": "1"})
+    await redis.hset(meta, mapping={**back, "state": "healing", "store_epoch": "distrusted"})
+    async with running(toy.owner(kafka_bootstrap)):
+        await ready(toy)
+        assert await toy.get("a") == ("three", 3)
+        await until(lambda: words()[3:4] == [b"one"])
+        await until(lambda: words()[-1] == b"three")
+
+
+class Unsure:
+    """A producer that fails after all, once: its batch is on the topic, or still on its way."""
+
+    fails = False
+
+    def __init__(self, bootstrap: str) -> None:
+        self.inner = Publisher(bootstrap)
+
+    async def publish(self, batch: Sequence[Outgoing]) -> None:
+        await self.inner.publish(batch)
+        if Unsure.fails:
+            Unsure.fails = False
+            raise PublishFailed("_MSG_TIMED_OUT")
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+async def test_what_a_failed_session_had_under_way_is_of_an_older_term(
+    toy: Toy, kafka_bootstrap: str
+) -> None:
+    async with running(toy.owner(kafka_bootstrap, lambda: Unsure(kafka_bootstrap))):
+        await ready(toy)
+        await toy.cell.published(await toy.put("a", "one", 1))
+        Unsure.fails = True
+        await toy.cell.published(await toy.put("a", "two", 2), timeout=10)
+    written = [r for r in contents(kafka_bootstrap, toy.topic) if r.key == b"a"]
+    assert [record.value for record in written] == [b"one", b"two", b"two"]
+    terms = [header_int(list(record.headers), "ce_axepoch") for record in written]
+    assert terms[1] < terms[2]
+
+
+async def test_nobody_writes_under_an_epoch_that_kafka_does_not_know(
+    toy: Toy, kafka_bootstrap: str
+) -> None:
+    frozen = Frozen(kafka_bootstrap)
+    frozen.freeze = True
+    publishers: list[Publishing] = []
+
+    def connect() -> Publishing:
+        publishers.append(Publisher(kafka_bootstrap) if publishers else frozen)
+        return publishers[-1]
+
+    async with running(toy.owner(kafka_bootstrap, connect)):
+        await frozen.stopped.wait()
+        with pytest.raises(Unavailable, match="STORE_HEALING"):
+            await toy.put("a", "one", 1)
+        frozen.freeze = False
+        frozen.wake.set()
+        await ready(toy)
+        await toy.cell.published(await toy.put("a", "one", 1))
 
 
 async def test_a_record_newer_than_a_lost_store_is_overruled(

@@ -39,9 +39,10 @@ local function export(name, callback)
   redis.register_function(SERVICE .. '_' .. name, callback)
 end
 
--- Takes or keeps the lease. args: owner, life in ms. Answers LOST where there is no cell (any
--- more), OTHER where another owner's lease runs, else OWNER (kept) or TAKEN (new term), with
--- epoch, acked sequence, state, and the highest sequence.
+-- Takes or keeps the lease. args: owner, life in ms, '1' to begin a new term even where the owner's
+-- own lease runs. Answers LOST where there is no cell (any more), OTHER where another owner's lease
+-- runs, else OWNER (kept) or TAKEN (new term), with epoch, acked sequence, state, and the highest
+-- sequence.
 export('acquire', function(keys, args)
   local meta = redis.call('HMGET', keys[1], 'epoch', 'owner', 'lease_until', 'acked', 'state', 'seq')
   if not meta[1] then
@@ -53,7 +54,7 @@ export('acquire', function(keys, args)
     return {'OTHER', meta[1], meta[4], meta[5], meta[6]}
   end
   redis.call('HSET', keys[1], 'owner', args[1], 'lease_until', whole(now + tonumber(args[2])))
-  if runs then
+  if runs and args[3] ~= '1' then
     return {'OWNER', meta[1], meta[4], meta[5], meta[6]}
   end
   local epoch = redis.call('HINCRBY', keys[1], 'epoch', 1)
