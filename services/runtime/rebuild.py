@@ -95,7 +95,10 @@ async def heal(
 async def read_to_end(
     bootstrap: str, topic: str, take: Callable[[Sequence[Record]], Awaitable[None]]
 ) -> dict[Position, int]:
-    """Gives every record of a topic to `take`, in partition order; returns where it ended."""
+    """Gives every record of a topic to `take`, in partition order; returns where it ended.
+
+    Raises KafkaException, also where the broker does not show the topic (yet).
+    """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
 
@@ -112,7 +115,12 @@ async def read_to_end(
             }
         )
         try:
-            partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+            known = consumer.list_topics(topic, timeout=30).topics[topic]
+            partitions = known.partitions
+            if known.error is not None or not partitions:  # what is not shown is not empty
+                raise KafkaException(
+                    known.error or KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, topic)
+                )
             consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
             while len(ends) < len(partitions):
                 if stop.is_set():

@@ -37,6 +37,8 @@ class Repair:
         self._epoch = epoch
         self._repairs = metrics.counter(Name.REPAIRS, cell=cell.name)
         self._loop = asyncio.get_running_loop()
+        # The follower's thread adds suspects and moves `_verified` past them in one step.
+        self._lock = threading.Lock()
         self._suspects: dict[tuple[str, bytes], tuple[float, Record]] = {}
         self._verified: dict[Position, int] = {}
         self._start: dict[Position, int] = {}
@@ -77,24 +79,33 @@ class Repair:
         self, items: Sequence[tuple[Record, None]], positions: Mapping[Position, int]
     ) -> None:
         """See Sink. On the follower's thread."""
-        for record, _ in items:
-            place = (record.topic, record.key)
-            if header_int(record.headers, "ce_axepoch") < self._epoch:
-                self._suspects[place] = (time.time(), record)
-            elif self._suspects:
-                self._suspects.pop(place, None)
-        self._verified.update(positions)
+        with self._lock:
+            for record, _ in items:
+                place = (record.topic, record.key)
+                if header_int(record.headers, "ce_axepoch") < self._epoch:
+                    self._suspects[place] = (time.time(), record)
+                elif self._suspects:
+                    self._suspects.pop(place, None)
+            self._verified.update(positions)
 
     async def _settle(self, fresh_at: float, key: str) -> None:
-        for place, (seen_at, record) in list(self._suspects.items()):
+        with self._lock:
+            suspects = list(self._suspects.items())
+        for place, suspect in suspects:
+            seen_at, record = suspect
             # Only once the topics' ends as of a later moment were read: nothing newer follows.
             if seen_at >= fresh_at:
                 continue
             if not record.key.startswith(b"cell/") and await self._rebuild.repair(record):
                 self._repairs.inc()
-            self._suspects.pop(place, None)
-        if self._verified and not self._suspects:
+            with self._lock:  # another stale record of the key may have come meanwhile
+                if self._suspects.get(place) is suspect:
+                    del self._suspects[place]
+        with self._lock:
+            if self._suspects:
+                return
             verified, self._verified = self._verified, {}
+        if verified:
             await self._cell.redis.hset(
                 key, mapping={f"verified/{t}/{p}": offset for (t, p), offset in verified.items()}
             )
