@@ -51,6 +51,7 @@ class AllocatorRebuild:
         self._bootstrap = bootstrap
         self._partitions = partitions
         self._clock = clock
+        self._healing = b""
         self._read: dict[str, dict[str, Record]] = {}
 
     def cell_record(self, epoch: int) -> outbox_pb2.OutboxRecord:
@@ -69,6 +70,8 @@ class AllocatorRebuild:
 
     async def restore(self, records: Sequence[Record], store_epoch: bytes) -> None:
         """See Rebuild. Keeps the newest record of each key until `finish`."""
+        if store_epoch != self._healing:  # what a heal read that did not come to its end is old
+            self._healing, self._read = store_epoch, {}
         for record in records:
             if not self._ours(record):
                 continue

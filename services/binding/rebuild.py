@@ -33,7 +33,8 @@ _LOG: Final = logger(__name__)
 
 
 class BindingRebuild:
-    """One per process. What `restore` keeps in mind, `finish` of the same heal uses up."""
+    """One per process. What `restore` keeps in mind, `finish` of the same heal uses up, or the next
+    heal forgets."""
 
     topics: Sequence[str] = (
         topics.BINDING_STATE.name,
@@ -50,6 +51,7 @@ class BindingRebuild:
         self._tags = tags
         self._clock = clock
         self._source = f"/axbridge/{cell.service}/{cell.name}".encode()
+        self._healing = b""
         self._suspects: dict[str, events_pb2.Route] = {}
         self._recent: list[tuple[int, str]] = []  # a heap of (outbox sequence, binding)
 
@@ -59,6 +61,8 @@ class BindingRebuild:
 
     async def restore(self, records: Sequence[Record], store_epoch: bytes) -> None:
         """See Rebuild. The state topic comes first: routes are judged by what it restored."""
+        if store_epoch != self._healing:
+            self._healing, self._suspects, self._recent = store_epoch, {}, []
         ours = [record for record in records if self._is_ours(record)]
         await asyncio.gather(*(self._restore(record, store_epoch) for record in _newest(ours)))
 

@@ -21,6 +21,7 @@ from services.runtime.topics import (
     ALLOCATOR_STATE,
 )
 from tests.unit.allocator.cells import (
+    BLOCK,
     POOL,
     ReadyCell,
     as_record,
@@ -74,6 +75,31 @@ async def test_a_new_store_is_restored_from_the_records(
     assert not {x.number for x in new} & {x.number for x in leases}
     assert new[0].epoch > leases[-1].epoch
     await store.get_pool(POOL)
+
+
+async def test_what_a_broken_off_heal_read_is_not_restored_by_the_next(
+    ready: ReadyCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = MemoryKeyRing()
+    store = store_of(ready, keys)
+    await make_pool(store, Policy.EXCLUSIVE)
+    number = f"{BLOCK}0001"
+    await store.lock(number, "abuse", 1)
+    await published(ready, 1)
+    records = [as_record(ready, r) for r in ready.records if r.topic == ALLOCATOR_STATE.name]
+    await ready.cell.redis.delete(*await ready.cell.redis.keys(ready.cell.key("*")))
+    await ready.begin(2)
+
+    async def nothing(*_: Any) -> dict[Any, Any]:
+        return {}
+
+    monkeypatch.setattr("services.allocator.rebuild.read_to_end", nothing)
+    rebuild = rebuild_of(ready, keys)
+    await rebuild.restore(records, b"broken off")
+    # It was unlocked since, and its tombstone is compacted away.
+    await rebuild.restore([r for r in records if not r.key.startswith(b"lock/")], b"2")
+    await rebuild.finish(b"2")
+    assert (await store.get_number(number)).state is State.FREE
 
 
 async def test_a_stale_record_is_repaired(ready: ReadyCell) -> None:

@@ -172,6 +172,18 @@ async def test_a_change_that_only_reached_the_routes_is_taken_back(cell: ReadyCe
     assert (await read(cell, made)).binding.version == 4
 
 
+async def test_what_a_broken_off_heal_suspected_is_not_overruled_by_the_next(
+    cell: ReadyCell,
+) -> None:
+    made = await create(cell, 1)
+    records = list(cell.records)
+    await cell.wipe()
+    await cell.cell.raw("heal_begin", args=("test", 600_000, b"broken off"))
+    await cell.rebuild.restore(cell.on("binding.routes.v1"), b"broken off")
+    await cell.begin(2, records)
+    assert (await read(cell, made)).binding.version == 1
+
+
 async def test_stale_records_are_overruled_and_known_ones_left_alone(cell: ReadyCell) -> None:
     made = await create(cell, 1)
     first = cell.on("binding.routes.v1")[0]
