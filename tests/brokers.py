@@ -34,6 +34,7 @@ class SharedBrokers:
         self._addresses: dict[Broker, str] = {}
         self._stops: list[Callable[[], None]] = []
         self._listener: Listener | None = None
+        self._answerer: Thread | None = None
 
     def address(self, broker: Broker) -> str:
         """The broker's address; starts it if nobody asked before."""
@@ -67,7 +68,8 @@ class SharedBrokers:
             socket = str(self._data() / "ask")
             if self._listener is None:
                 self._listener = Listener(socket, family="AF_UNIX")
-                Thread(target=self._answer, args=(self._listener,), daemon=True).start()
+                self._answerer = Thread(target=self._answer, args=(self._listener,), daemon=True)
+                self._answerer.start()
             return socket
 
     def _answer(self, listener: Listener) -> None:
@@ -86,6 +88,8 @@ class SharedBrokers:
         if self._listener is not None:
             with Client(self._listener.address, family="AF_UNIX") as connection:
                 connection.send(_STOP)
+            if self._answerer is not None:
+                self._answerer.join()
             self._listener.close()
             self._listener = None
         with self._lock:
