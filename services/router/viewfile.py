@@ -25,6 +25,9 @@ ALL_TABLES: Final = (*TABLES, META, POSITIONS)
 _MAX_AGE_MS: Final = 6 * 24 * 3600 * 1000
 _FIRST_MAP: Final = 256 * 1024 * 1024  # doubled when full; address space, not memory or disk
 _THREADS: Final = 8  # that read at once; a transaction beyond them is made anew each time
+# Transactions of all processes together: 256 workers with their threads, at 64 octets each. With
+# LMDB's own 126 a pod of 30 workers would fail calls. Whoever opens a file first makes the room.
+_READERS: Final = 4096
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -101,8 +104,9 @@ def _check_age(env: lmdb.Environment, now_ms: int) -> None:
 def _opened(path: Path) -> lmdb.Environment:
     size = max(_FIRST_MAP, 2 * path.stat().st_size if path.exists() else 0)
     env = lmdb.open(
-        str(path), subdir=False, map_size=size, max_dbs=len(ALL_TABLES), sync=False, metasync=False
-    )
+        str(path), subdir=False, map_size=size, max_dbs=len(ALL_TABLES), sync=False, metasync=False,
+        max_readers=_READERS,
+    )  # fmt: skip
     for table in ALL_TABLES:
         env.open_db(table)
     return env
@@ -112,7 +116,7 @@ def open_for_reading(path: Path) -> lmdb.Environment:
     """The environment for a process that only reads."""
     return lmdb.open(
         str(path), subdir=False, readonly=True, max_dbs=len(ALL_TABLES), readahead=False,
-        max_spare_txns=_THREADS,
+        max_spare_txns=_THREADS, max_readers=_READERS,
     )  # fmt: skip
 
 

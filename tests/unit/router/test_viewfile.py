@@ -36,6 +36,15 @@ def test_a_restart_goes_on_from_disk_for_six_days(tmp_path: Path) -> None:
     assert "older" in restart(tmp_path, clock)
 
 
+def test_the_threads_of_many_workers_read_at_once(tmp_path: Path) -> None:
+    ViewWriter(tmp_path, ManualClock()).close()
+    env = viewfile.open_for_reading(viewfile.current(tmp_path))
+    transactions = [env.begin() for _ in range(64 * 5)]
+    for transaction in transactions:
+        transaction.abort()
+    env.close()
+
+
 def test_a_file_that_must_not_be_trusted_is_rebuilt(tmp_path: Path) -> None:
     clock = ManualClock()
 
