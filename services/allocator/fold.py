@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from redis.exceptions import RedisError
+
 from services.allocator.domain import RouteChange
 from services.allocator.ports import Position
-from services.runtime.cell import Argument, Cell
+from services.runtime.cell import Argument, Cell, unavailable
 from services.runtime.topics import BINDING_ROUTES
 
 _FIELDS: Final = f"{BINDING_ROUTES.name}/"
@@ -20,7 +22,10 @@ class CellRouteFold:
 
     async def positions(self) -> Mapping[Position, int]:
         key = self._cell.key("positions")
-        found: Mapping[Any, Any] = await self._cell.redis.hgetall(key)
+        try:
+            found: Mapping[Any, Any] = await self._cell.redis.hgetall(key)
+        except RedisError:
+            raise unavailable("STORE_UNAVAILABLE") from None
         return {
             (BINDING_ROUTES.name, int(field.decode().removeprefix(_FIELDS))): int(offset)
             for field, offset in found.items()

@@ -22,6 +22,7 @@ from services.runtime.tasks import ended
 from services.runtime.topics import BINDING_ROUTES
 
 _BATCH: Final = 200  # about 2 ms in which the store serves nobody else
+_RETRY_SECONDS: Final = 0.5
 _GATHER_MS: Final = 100  # binding does not wait for us: a confirmation may be this late
 
 
@@ -81,6 +82,8 @@ class RouteSubscriber:
                 await self._follow()
             except StoreRewound:
                 continue
+            except Unavailable:  # partitions were given out while the store could not say where to
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _follow(self) -> None:
         stop = threading.Event()

@@ -3,9 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from deploy.local.kafka import quiet_admin
 from services.allocator.domain import (
     Policy,
     RouteChange,
@@ -13,9 +16,10 @@ from services.allocator.domain import (
     Wish,
 )
 from services.allocator.fold import CellRouteFold
-from services.runtime.topics import (
-    BINDING_ROUTES,
-)
+from services.allocator.subscriber import RouteSubscriber
+from services.runtime.metrics import Metrics
+from services.runtime.tasks import ended
+from services.runtime.topics import BINDING_ROUTES, ensure
 from tests.unit.allocator.cells import (
     POOL,
     ReadyCell,
@@ -69,3 +73,28 @@ async def test_a_healing_store_is_folded_by_its_healer_alone(ready: ReadyCell) -
     place = (BINDING_ROUTES.name, 0)
     assert not await CellRouteFold(ready.cell, b"healing-other").follow([], {place: (0, 1)})
     assert await CellRouteFold(ready.cell, b"1").follow([], {place: (0, 1)})
+
+
+async def test_partitions_given_out_while_the_store_is_away_are_followed_once_it_is_back(
+    ready: ReadyCell, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, hgetall = 0, ready.cell.redis.hgetall
+
+    async def away_at_first(key: str) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise RedisConnectionError
+        return await hgetall(key)
+
+    monkeypatch.setattr(ready.cell.redis, "hgetall", away_at_first)
+    ensure(quiet_admin(kafka_bootstrap), 2, topics=[BINDING_ROUTES])
+    subscriber = RouteSubscriber(
+        kafka_bootstrap, ready.cell.name, CellRouteFold(ready.cell), Metrics("allocator")
+    )
+    following = asyncio.create_task(subscriber.run())
+    async with asyncio.timeout(30):
+        while asked < 2 and not following.done():
+            await asyncio.sleep(0.05)
+    assert not following.done()
+    await ended([following])
