@@ -25,7 +25,7 @@ from deploy.local.trips import Order, PlannedCall
 from services.runtime.status import reason_of
 
 _PATIENCE_SECONDS: Final = 1.0
-_ASK_SECONDS: Final = 0.002  # between two questions of a probe: its resolution
+_ASK_SECONDS: Final = 0.002  # between two questions: the resolution of what is measured
 _PROBE_SHARE: Final = 0.1  # of orders whose propagation is measured at every router
 _LIVE: Final = 2000  # orders under way at once; beyond it the replay falls behind its clock
 
@@ -161,6 +161,7 @@ class Replay:
             if right or time.perf_counter() - since > _PATIENCE_SECONDS:
                 break
             self.tally.decisions["(asked again while the view caught up)"] += 1
+            await asyncio.sleep(_ASK_SECONDS)
         kind = "connected" if connected else call_pb2.RefusalReason.Name(answer.refuse.reason)
         self.tally.decisions[kind.removeprefix("REFUSAL_REASON_").lower()] += 1
         if not right:
