@@ -18,7 +18,7 @@ from hiredis import pack_command
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from services.runtime.acks import Acks
@@ -37,6 +37,11 @@ if known and known ~= ARGV[1] then
   redis.call('HSET', KEYS[1], 'state', 'healing', 'store_epoch', 'distrusted')
 end
 """
+
+
+# What a server says that takes no writes for now: it is full, became a replica, cannot save, has
+# too few replicas, or a script of somebody's runs for long.
+_REFUSES: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
 
 
 def library(service: str, sources: Sequence[Path] = ()) -> str:
@@ -137,7 +142,7 @@ class Cell:
             await self._load()
             reply = await self._send(command)
         if isinstance(reply, RedisError):
-            if isinstance(reply, ResponseError) and "LOADING" not in str(reply):
+            if isinstance(reply, ResponseError) and not _refuses(reply):
                 raise reply  # a defect of ours: the library's text, or a wrong type
             raise unavailable("STORE_UNAVAILABLE") from None
         return list(reply)
@@ -225,6 +230,8 @@ class Cell:
                         replies.append(await connection.read_response(timeout=math.inf))
                     except ResponseError as error:
                         replies.append(error)
+            if any(isinstance(reply, ReadOnlyError) for reply in replies):
+                await connection.disconnect(nowait=True)  # the next one finds the primary
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -257,6 +264,11 @@ class Cell:
         # In one step: a heal for this very server could end between reading and marking.
         await connection.send_command("EVAL", _RECOGNISE, 1, self._meta, run_id)
         await connection.read_response()
+
+
+def _refuses(error: ResponseError) -> bool:
+    # The client takes the first word away where it has a class for it.
+    return isinstance(error, ReadOnlyError | OutOfMemoryError) or str(error).startswith(_REFUSES)
 
 
 def unavailable(reason: str) -> Unavailable:

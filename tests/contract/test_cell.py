@@ -153,6 +153,27 @@ async def test_a_restarted_store_costs_no_command_per_connection_of_before(tmp_p
         await cell.close()
 
 
+async def test_a_store_that_takes_no_writes_for_now_is_away(
+    tmp_path: Path, kafka_bootstrap: str, new_topic: Callable[..., str]
+) -> None:
+    with Valkey(tmp_path / "valkey") as valkey:
+        toy = Toy(valkey.url, "c0", new_topic("toy", config={"cleanup.policy": "compact"}))
+        await toy.cell.open()
+        async with running(toy.owner(kafka_bootstrap)):
+            await ready(toy)
+            await toy.cell.published(await toy.put("a", "one", 1))
+        await toy.cell.redis.config_set("maxmemory", 1)
+        with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
+            await toy.put("a", "two", 2)
+        await toy.cell.redis.config_set("maxmemory", 0)
+        await toy.cell.redis.replicaof("127.0.0.1", "1")
+        with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
+            await toy.put("a", "two", 2)
+        await toy.cell.redis.replicaof("NO", "ONE")
+        assert await toy.put("a", "two", 2)
+        await toy.cell.close()
+
+
 async def test_whatever_breaks_a_pipeline_nobody_waits_for_ever(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
