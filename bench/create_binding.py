@@ -14,8 +14,6 @@ from typing import Any, Final
 
 import grpc
 from axbridge.binding.v1 import binding_service_pb2_grpc
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import OffsetSpec
 
 from deploy.local.clients import Auditor, Pools, Switch, channel_options, create_request
 from deploy.local.cluster import Cluster
@@ -23,6 +21,7 @@ from deploy.local.kafka import quiet_admin
 from deploy.local.replay import percentile
 from deploy.local.trips import mobile
 from deploy.local.waiting import eventually
+from services.runtime.consumer import end_offsets
 from services.runtime.status import reason_of
 from services.runtime.topics import EVENT_TOPICS, partition_counts
 
@@ -118,10 +117,9 @@ def _followers(cluster: Cluster, pools: Pools, load: dict[str, Any]) -> dict[str
 def _published(bootstrap: str) -> int:
     """How many records the event topics hold."""
     admin = quiet_admin(bootstrap)
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
     counts = partition_counts(admin, EVENT_TOPICS)
-    wanted = {TopicPartition(n, p): latest for n, count in counts.items() for p in range(count)}
-    return sum(future.result().offset for future in admin.list_offsets(wanted).values())
+    places = [(name, p) for name, count in counts.items() for p in range(count)]
+    return sum(end_offsets(admin, places).values())
 
 
 def _leaves(auditor: Auditor) -> int:

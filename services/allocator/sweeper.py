@@ -6,13 +6,14 @@ the leases were found due, and the positions after the ends.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from services.allocator.handlers import expire_leases
 from services.allocator.ports import LeaseExpiry, RouteFold
+from services.runtime.consumer import Position, end_offsets
 from services.runtime.errors import Unavailable
 from services.runtime.metrics import Metrics, Name
 from services.runtime.topics import BINDING_ROUTES
@@ -51,13 +52,9 @@ class LeaseSweeper:
     async def _caught_up(self) -> bool:
         ends = await asyncio.to_thread(self._ends)
         positions = await self._fold.positions()
-        return all(
-            positions.get((BINDING_ROUTES.name, partition), 0) >= end
-            for partition, end in ends.items()
-        )
+        return all(positions.get(place, 0) >= end for place, end in ends.items())
 
-    def _ends(self) -> dict[int, int]:
-        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        wanted = {TopicPartition(BINDING_ROUTES.name, p): latest for p in range(self._partitions)}
-        found = self._admin.list_offsets(wanted, request_timeout=5.0)
-        return {place.partition: future.result().offset for place, future in found.items()}
+    def _ends(self) -> dict[Position, int]:
+        return end_offsets(
+            self._admin, [(BINDING_ROUTES.name, place) for place in range(self._partitions)]
+        )

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
-from services.runtime.consumer import Position
+from services.runtime.consumer import Position, end_offsets
 from services.runtime.telemetry import logger
 
 _RETRY_SECONDS: Final = 0.5
@@ -52,15 +52,11 @@ def gone_back(
 def _ends(admin: AdminClient, positions: Iterable[Position]) -> dict[Position, int]:
     """The end of each partition that exists; raises KafkaException if Kafka does not answer."""
     known = admin.list_topics(timeout=5).topics
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    wanted = {
-        TopicPartition(topic, partition): latest
-        for topic, partition in positions
-        if topic in known and partition in known[topic].partitions
-    }
-    if not wanted:
-        return {}
-    return {
-        (place.topic, place.partition): future.result().offset
-        for place, future in admin.list_offsets(wanted, request_timeout=5).items()
-    }
+    return end_offsets(
+        admin,
+        (
+            (topic, partition)
+            for topic, partition in positions
+            if topic in known and partition in known[topic].partitions
+        ),
+    )

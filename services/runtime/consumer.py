@@ -9,7 +9,7 @@ past it), or the loop ends with an exception: never logged and passed over.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -200,13 +200,8 @@ class Follower(Generic[T]):
         if self._probe is None and time.monotonic() >= self._probe_due and self._next:
             self._probe_due = time.monotonic() + _PROBE_SECONDS
             asked_at = self._wall()
-            latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            wanted = {TopicPartition(*position): latest for position in self._next}
             try:
-                ends = {
-                    (p.topic, p.partition): future.result().offset
-                    for p, future in self._admin.list_offsets(wanted, request_timeout=1.0).items()
-                }
+                ends = end_offsets(self._admin, self._next, timeout=1.0)
             except KafkaException:  # no answer: the age keeps growing, which is the truth
                 return
             self._probe = (asked_at, ends)
@@ -215,6 +210,16 @@ class Follower(Generic[T]):
             if all(self._next.get(position, 0) >= end for position, end in ends.items()):
                 self._fresh_at = asked_at
                 self._probe = None
+
+
+def end_offsets(
+    admin: AdminClient, positions: Iterable[Position], timeout: float = 5.0
+) -> dict[Position, int]:
+    """Where each partition ends now. Raises KafkaException: one is missing, or no answer came."""
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    wanted = {TopicPartition(*position): latest for position in positions}
+    found = admin.list_offsets(wanted, request_timeout=timeout) if wanted else {}
+    return {(place.topic, place.partition): each.result().offset for place, each in found.items()}
 
 
 def to_record(message: Message) -> Record | None:

@@ -64,11 +64,7 @@ end
 -- args: how many partitions, each as field, from, to; then changes, each as place of its partition,
 -- offset, state, number, binding, version, epoch, end of rest, tags.
 -- → OK, or GAP where the store stands before a `from`.
-export('follow', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then
-    return refusal
-  end
+reads('follow', function(keys, args)
   local c = begin(keys)
   local positions = c.base .. 'positions'
   local covered, moves, at = {}, {}, 4

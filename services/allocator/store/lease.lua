@@ -149,11 +149,7 @@ end
 -- → deadline, the windows' cursors, then per item number and epoch; '' and 'EXHAUSTED', or '' and
 -- 'MORE' where the windows were too small or scans too long: the caller asks for the rest again, with
 -- the cursors just learnt. Items before the first MORE are settled, so it comes to an end.
-export('lease', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then
-    return refusal
-  end
+writes('lease', function(keys, args)
   local c = begin(keys)
   local pool = pool_load(c, args[3])
   if not pool then
@@ -243,10 +239,6 @@ end
 
 -- args: triples of number, epoch, partition of the event.
 local function end_leases(keys, args, change)
-  local refusal = cell_check(keys, args)
-  if refusal then
-    return refusal
-  end
   local c, ended = begin(keys), 0
   for at = 3, #args, 3 do
     local pool = pool_of(c, args[at])
@@ -262,20 +254,16 @@ local function end_leases(keys, args, change)
   return {'OK', ended}
 end
 
-export('return_leases', function(keys, args)
+writes('return_leases', function(keys, args)
   return end_leases(keys, args, 1)
 end)
 
-export('expire_leases', function(keys, args)
+writes('expire_leases', function(keys, args)
   return end_leases(keys, args, 2)
 end)
 
 -- args: how many at most, grace in ms. → number/epoch of leases past deadline and grace
-export('due', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then
-    return refusal
-  end
+reads('due', function(keys, args)
   local c = begin(keys)
   return {'OK', unpack(redis.call('ZRANGEBYSCORE', c.base .. 'leases', '-inf',
     whole(c.now - tonumber(args[4])), 'LIMIT', 0, tonumber(args[3])))}

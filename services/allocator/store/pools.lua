@@ -2,11 +2,7 @@
 -- newest sequence, so that the caller waits for the acknowledgement of the first time too.
 
 -- args: path, policy, cooling, Pool, partition of its event, of its record. → Pool as it stands
-export('create_pool', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then
-    return refusal
-  end
+writes('create_pool', function(keys, args)
   local c = begin(keys)
   local path, record = args[3], args[6]
   local key = c.base .. 'pool:' .. path
@@ -23,11 +19,7 @@ export('create_pool', function(keys, args)
 end)
 
 -- args: block, path, Block, tenant, partition of its event, of its record. → Block as it stands
-export('register_block', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then
-    return refusal
-  end
+writes('register_block', function(keys, args)
   local c = begin(keys)
   local block, path, record = args[3], args[4], args[5]
   local pool = pool_load(c, path)
@@ -50,11 +42,7 @@ export('register_block', function(keys, args)
 end)
 
 -- args: path. → Pool, and a list block, cursor, block, cursor …
-export('get_pool', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then
-    return refusal
-  end
+reads('get_pool', function(keys, args)
   local c = begin(keys)
   local pool = pool_load(c, args[3])
   if not pool then
@@ -64,11 +52,7 @@ export('get_pool', function(keys, args)
 end)
 
 -- args: path. → total, leased, bound, cooling, locked, pairs
-export('statistics', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then
-    return refusal
-  end
+reads('statistics', function(keys, args)
   local c = begin(keys)
   local pool = pool_load(c, args[3])
   if not pool then
@@ -81,11 +65,7 @@ export('statistics', function(keys, args)
 end)
 
 -- args: number. → pool, state, pairs, end of cooling, version
-export('get_number', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then
-    return refusal
-  end
+reads('get_number', function(keys, args)
   local c = begin(keys)
   local pool = pool_of(c, args[3])
   if not pool then
@@ -95,11 +75,7 @@ export('get_number', function(keys, args)
 end)
 
 -- args: number, reason, LockRecord, partition of its event, of its record.
-export('lock', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then
-    return refusal
-  end
+writes('lock', function(keys, args)
   local c = begin(keys)
   local pool = pool_of(c, args[3])
   if not pool then
@@ -117,11 +93,7 @@ export('lock', function(keys, args)
 end)
 
 -- args: as lock, without LockRecord.
-export('unlock', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then
-    return refusal
-  end
+writes('unlock', function(keys, args)
   local c = begin(keys)
   local pool = pool_of(c, args[3])
   if not pool then

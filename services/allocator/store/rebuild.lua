@@ -6,11 +6,7 @@ local function newer(key, field, version)
 end
 
 -- args: path, version, policy, cooling, Pool.
-export('restore_pool', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then
-    return refusal
-  end
+reads('restore_pool', function(keys, args)
   local key = begin(keys).base .. 'pool:' .. args[3]
   if newer(key, 'version', args[4]) then
     redis.call('HSET', key, 'version', args[4], 'policy', args[5], 'cooling', args[6],
@@ -20,11 +16,7 @@ export('restore_pool', function(keys, args)
 end)
 
 -- args: block, version, path, cursor, lease epoch, Block. Pools come first.
-export('restore_block', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then
-    return refusal
-  end
+reads('restore_block', function(keys, args)
   local c = begin(keys)
   local key = c.base .. 'block:' .. args[3]
   local pool = pool_load(c, args[5])
@@ -46,11 +38,7 @@ export('restore_block', function(keys, args)
 end)
 
 -- args: number, version, LockRecord ('' for its tombstone). Blocks come first.
-export('restore_lock', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then
-    return refusal
-  end
+reads('restore_lock', function(keys, args)
   local c = begin(keys)
   local pool = pool_of(c, args[3])
   if not pool then
@@ -74,11 +62,7 @@ end)
 
 -- args: path, numbers below a cursor. Those that nobody touched since were leased once and may be in
 -- a binding's hands: an exclusive one cools, a shared one is free for whoever binding accepts.
-export('restore_walked', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then
-    return refusal
-  end
+reads('restore_walked', function(keys, args)
   local c = begin(keys)
   local pool, found = pool_load(c, args[3]), 0
   for at = 4, #args do
@@ -111,11 +95,7 @@ end
 -- args: kind, id, version of the last record of that key on the topic, its partition. Publishes what
 -- stands here again unless that is the record. A record of something that the store never had (its
 -- creation was lost with the store, and its caller told so) gets a tombstone.
-export('repair', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then
-    return refusal
-  end
+writes('repair', function(keys, args)
   local c = begin(keys)
   local version, value, key, field = current(c, args[3], args[4])
   local stands, seen = tonumber(version or '0'), tonumber(args[5])

@@ -2,13 +2,11 @@
 -- Invariant: a request id has one effect: its claim, the state and the outbox entry are one write.
 
 -- args: 16 body hash, 17 deadline of the lease. Key 12: the request.
-export('create', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then return refusal end
+writes('create', function(keys, args)
   local known = redis.call('GET', keys[12])
   if known then return {'KNOWN', known} end
   if tonumber(args[17]) <= now_ms() then return {'LEASE_STALE'} end
-  refusal = refused(keys, args)
+  local refusal = refused(keys, args)
   if refusal then return refusal end
   local sequence = whole(cell_append(keys, args[14]))
   apply(keys, args, sequence)
@@ -18,9 +16,7 @@ export('create', function(keys, args)
 end)
 
 -- args: 16 version it was made from, 17 body hash. Key 12: the request.
-export('change', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then return refusal end
+writes('change', function(keys, args)
   local known = redis.call('GET', keys[12])
   if known then return {'KNOWN', known} end
   local now = redis.call('HMGET', keys[3], 'v', 's', 'e')
@@ -32,9 +28,7 @@ export('change', function(keys, args)
 end)
 
 -- args: 16 version it was made from, 17 '1': only once it has expired by the store's clock.
-export('release', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then return refusal end
+writes('release', function(keys, args)
   local now = redis.call('HMGET', keys[3], 'v', 's', 'e')
   if now[1] ~= args[16] or now[2] ~= 'A' then return {'STALE'} end
   if args[17] == '1' and tonumber(now[3]) > now_ms() then return {'EARLY'} end
@@ -67,9 +61,7 @@ export('restore', function(keys, args)
 end)
 
 -- Publishes what the store has once more. args: 3 version, 4 outbox entry. Key 3: binding or key.
-export('republish', function(keys, args)
-  local refusal = cell_check(keys, args)
-  if refusal then return refusal end
+writes('republish', function(keys, args)
   if (redis.call('HGET', keys[3], 'v') or '0') ~= args[3] then return {'STALE'} end
   return {'OK', whole(cell_append(keys, args[4]))}
 end)

@@ -8,47 +8,39 @@ local function pending(keys, sequence)
 end
 
 -- Key 3: a request. Answers body hash and binding, or ''.
-export('answered', function(keys, args)
-  return cell_check_read(keys, args) or {'OK', redis.call('GET', keys[3]) or ''}
+reads('answered', function(keys, args)
+  return {'OK', redis.call('GET', keys[3]) or ''}
 end)
 
 -- Key 3: a binding. Answers record, order tag and the sequence to wait for.
-export('get', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then return refusal end
+reads('get', function(keys, args)
   local got = redis.call('HMGET', keys[3], 'r', 'o', 'sq')
   return {'OK', got[1] or '', got[2] or '', pending(keys, got[3])}
 end)
 
 -- Key 3: a binding. Answers its version, '0' where there is none.
-export('version', function(keys, args)
-  return cell_check_read(keys, args) or {'OK', redis.call('HGET', keys[3], 'v') or '0'}
+reads('version', function(keys, args)
+  return {'OK', redis.call('HGET', keys[3], 'v') or '0'}
 end)
 
 -- Key 3: an index. args: 3 the last id of the page before or '', 4 how many.
-export('page', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then return refusal end
+reads('page', function(keys, args)
   local from = args[3] == '' and '-' or '(' .. args[3]
   return {'OK', unpack(redis.call('ZRANGEBYLEX', keys[3], from, '+', 'LIMIT', 0, args[4]))}
 end)
 
 -- Key 3: expiry or forget. args: 3 how many. Answers the store's clock and the ids that are due.
-export('due', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then return refusal end
+reads('due', function(keys, args)
   local now = whole(now_ms())
   return {'OK', now, unpack(redis.call('ZRANGEBYSCORE', keys[3], '-inf', now, 'LIMIT', 0, args[3]))}
 end)
 
 -- Sets a route key if there is none. Key 3: the key. args: 3 record, 4 outbox entry. Answers the
 -- record that stands and the sequence to wait for.
-export('put_key', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then return refusal end
+reads('put_key', function(keys, args)
   local got = redis.call('HMGET', keys[3], 'r', 'sq')
   if got[1] then return {'OK', got[1], pending(keys, got[2])} end
-  refusal = cell_check(keys, args)
+  local refusal = cell_check(keys, args)
   if refusal then return refusal end
   local sequence = whole(cell_append(keys, args[4]))
   redis.call('HSET', keys[3], 'r', args[3], 'sq', sequence, 'v', '1')
@@ -56,9 +48,7 @@ export('put_key', function(keys, args)
 end)
 
 -- Heal: the last record of a route key on its topic. args: 3 record ('': a tombstone), 4 version.
-export('restore_key', function(keys, args)
-  local refusal = cell_check_read(keys, args)
-  if refusal then return refusal end
+reads('restore_key', function(keys, args)
   if args[3] == '' then
     redis.call('DEL', keys[3])
   else

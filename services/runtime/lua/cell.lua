@@ -39,6 +39,20 @@ local function export(name, callback)
   redis.register_function(SERVICE .. '_' .. name, callback)
 end
 
+-- Registers a function that reads: it answers only while the store is whole.
+local function reads(name, callback)
+  export(name, function(keys, args)
+    return cell_check_read(keys, args) or callback(keys, args)
+  end)
+end
+
+-- Registers a function that writes: it also refuses while the outbox is full.
+local function writes(name, callback)
+  export(name, function(keys, args)
+    return cell_check(keys, args) or callback(keys, args)
+  end)
+end
+
 -- Takes or keeps the lease. args: owner, life in ms, '1' to begin a new term even where the owner's
 -- own lease runs. Answers LOST where there is no cell (any more), OTHER where another owner's lease
 -- runs, else OWNER (kept) or TAKEN (new term), with epoch, acked sequence, state, and the highest

@@ -6,6 +6,7 @@ from datetime import timedelta
 from services.allocator.domain import Block, Policy, Pool, PoolId, State, Wish
 from services.allocator.sweeper import LeaseSweeper
 from services.runtime.clock import ManualClock
+from services.runtime.consumer import Position
 from services.runtime.metrics import Metrics
 from services.runtime.tasks import ended
 from services.runtime.topics import BINDING_ROUTES
@@ -17,9 +18,9 @@ POOL = PoolId("didi", "city")
 class Sweeper(LeaseSweeper):
     """Ends as the test says."""
 
-    ends: dict[int, int]
+    ends: dict[Position, int]
 
-    def _ends(self) -> dict[int, int]:
+    def _ends(self) -> dict[Position, int]:
         return self.ends
 
 
@@ -33,7 +34,7 @@ async def test_consumed_to_the_ends_or_not() -> None:
     clock.advance(timedelta(seconds=5))
     metrics = Metrics("allocator")
     sweeper = Sweeper(store, store, "127.0.0.1:1", 2, metrics, every_seconds=0.001)
-    sweeper.ends = {0: 0, 1: 4}
+    sweeper.ends = {(BINDING_ROUTES.name, 0): 0, (BINDING_ROUTES.name, 1): 4}
     running = asyncio.create_task(sweeper.run())
     await asyncio.sleep(0.05)
     assert (await store.get_number(lease.number)).state is State.LEASED
