@@ -33,3 +33,20 @@ async def test_what_a_task_raises_is_dropped() -> None:
     await ended([task])
     await ended([])
     assert isinstance(task.exception(), ValueError)
+
+
+async def test_whoever_is_cancelled_while_ending_tasks_ends_them_first() -> None:
+    """As in a drain: the owner's task is ended while it ends those of its term."""
+    inner = asyncio.create_task(stubborn(3))
+    outer = asyncio.create_task(ending(inner))
+    await asyncio.sleep(0.01)
+    await ended([outer])
+    assert outer.cancelled()
+    assert inner.cancelled()
+
+
+async def ending(task: asyncio.Task[None]) -> None:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await ended([task])
