@@ -161,7 +161,10 @@ class Handlers:
 
     async def get(self, tenant: str, binding: str) -> Binding:
         """The binding. Raises NotFound (BINDING_NOT_FOUND), also for another tenant's."""
-        return (await self._stored(tenant, binding)).binding
+        stored = await self._stored(tenant, binding)
+        # What is shown must not vanish with a lost store, so it is on Kafka before it is shown.
+        await self._bindings.published(stored.sequence, _WAIT_SECONDS)
+        return stored.binding
 
     async def list(self, wish: Find) -> tuple[Sequence[Binding], str]:
         """A page of bindings, oldest first, and the token of the next."""
@@ -172,7 +175,10 @@ class Handlers:
         more = len(ids) > wish.limit
         ids = ids[: wish.limit]
         found = await asyncio.gather(*map(self._bindings.get, ids))
-        page = [stored.binding for stored in found if stored is not None]  # else just forgotten
+        known = [stored for stored in found if stored is not None]  # else just forgotten
+        newest = max((stored.sequence for stored in known), default=0)
+        await self._bindings.published(newest, _WAIT_SECONDS)
+        page = [stored.binding for stored in known]
         return page, _token(mark, ids[-1]) if more else ""
 
     async def update(self, wish: Update, deadline: float) -> Binding:
