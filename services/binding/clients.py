@@ -23,8 +23,9 @@ from services.runtime.status import error_from_rpc
 
 _ITEMS: Final = 200  # of one call, allocator's limit
 _CALL_SECONDS: Final = 2.0  # two of them fit a caller's 5 s
-# Callers answered by one acknowledgement of Kafka come back as a burst; where several went together
-# the next ones are awaited this long. A lone caller is not held up.
+# Callers answered by one acknowledgement of Kafka come back as a burst; where many went together
+# the next ones are awaited this long. Few callers are not held up.
+_MANY: Final = 8
 _GATHER_SECONDS: Final = 0.003
 _MAX_RETURNS: Final = 10_000  # waiting to be given back; beyond it they run out by themselves
 
@@ -80,7 +81,7 @@ class AllocatorNumbers:
         """Leases for all who wait, until nobody does."""
         try:
             while self._waiting.get(pool):
-                if self._together.get(pool, 1) > 1:
+                if self._together.get(pool, 1) >= _MANY:
                     await asyncio.sleep(_GATHER_SECONDS)
                 waiting = self._waiting.pop(pool)
                 self._together[pool] = len(waiting)
