@@ -23,7 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from services.router.segments import frame, lock_path, segment_path, total_bytes
+from services.router.segments import HEADER, frame, lock_path, segment_path, total_bytes
 from services.runtime.errors import ResourceExhausted
 from services.runtime.telemetry import logger
 
@@ -48,7 +48,8 @@ class Journal:
     def __init__(self, folder: Path, writer: str, limits: Limits | None = None) -> None:
         self._limits, self._folder = limits or Limits(), folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.name = f"{writer}-{secrets.token_hex(4)}"  # the boot id keeps event ids unique
+        # The boot id keeps event ids unique, and with them the nonces of what is sealed here.
+        self.name = f"{writer}-{secrets.token_hex(8)}"
         self._owner = _lock(folder, self.name)
         self._lock = threading.Lock()  # guards all below
         self._sequence = 0
@@ -81,7 +82,10 @@ class Journal:
                 raise _full()
             sequence = self._sequence + 1
             data = frame(sequence, time_ms, kind, key, value_of(self.name, sequence))
-            start, end = self._size, self._size + len(data)
+            start = self._size
+            if not start:
+                data = HEADER + data
+            end = start + len(data)
             if end > self._reserved:
                 self._reserve(end)
             # Killed in the middle of this copy, the worker leaves a torn frame, which readers skip.
@@ -91,7 +95,7 @@ class Journal:
             self._size = end
             self._used += len(data)
             self._dirty = True
-            if self._size >= self._limits.segment_bytes:
+            if end >= self._limits.segment_bytes:
                 with contextlib.suppress(OSError):  # no room for a new one: this one goes on
                     self._roll()
         return sequence

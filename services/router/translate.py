@@ -23,7 +23,8 @@ _KINDS: Final = frozenset[int](Kind)
 _YEAR_2000: Final = 946_684_800
 _YEAR_2100: Final = 4_102_444_800
 
-_Response = router_service_pb2.RouteCallResponse
+_RECORDING_OFF: Final = call_pb2.RECORDING_OFF
+_Response: Final = router_service_pb2.RouteCallResponse
 
 
 def call_from(request: router_service_pb2.RouteCallRequest) -> Call:
@@ -84,7 +85,7 @@ def response_from(decision: Decision) -> router_service_pb2.RouteCallResponse:
     connect.mark = MARK
     if entry.max_call_minutes:
         connect.max_duration.seconds = 60 * entry.max_call_minutes
-    connect.recording = call_pb2.RECORDING_OFF
+    connect.recording = _RECORDING_OFF
     connect.binding = f"tenants/{entry.tenant}/bindings/{entry.binding}"
     connect.binding_version = entry.version
     return answer

@@ -78,6 +78,7 @@ def test_the_servicer_counts_by_reason() -> None:
         rpc.RouteCallRequest(call_id="1", carrier="c", dialled=NUMBER), None
     )
     assert answer.refuse.reason == call_pb2.REFUSAL_REASON_BLOCK_FOREIGN
+    servicer.flush()
     sample = metrics.registry.get_sample_value(
         "router_decisions_total", {"reason": "BLOCK_FOREIGN"}
     )
