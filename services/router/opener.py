@@ -8,8 +8,9 @@ more than the ring itself allows.
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from axbridge.router.v1 import events_pb2
 from cryptography.hazmat.primitives import hashes
@@ -35,26 +36,39 @@ _DAY_MS: Final = 24 * 3600 * 1000
 _KEPT: Final = 1024  # three days of 300 tenants; beyond, start again
 
 
+_Begun = tuple[str, bytes, Callable[[], Any], Callable[[], Any]]  # name, key, copies of the hashes
+
+
+def _begun(name: str, key: bytes, tenant: str) -> _Begun:
+    block = key.ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(octet ^ 0x36 for octet in block))
+    inner.update(f"axbridge/party/v1\x1f{tenant}\x1f".encode())
+    outer = hashlib.sha256(bytes(octet ^ 0x5C for octet in block))
+    return name, key, inner.copy, outer.copy
+
+
 class CallerTagger:
-    """`sealing.Tagger.party` for the path of a call: a kept HMAC is copied, which takes a third of
-    the time and, unlike `hmac.digest`, does not give up the interpreter."""
+    """`sealing.Tagger.party` for the path of a call. An HMAC is two hashes (RFC 2104), each begun
+    with the padded key; those are kept and copied, which takes a quarter of the time and, unlike
+    `hmac.digest`, does not give up the interpreter."""
 
     def __init__(self, keyring: KeyRing) -> None:
         self._derive = keyring.derive
-        self._kept: dict[str, tuple[bytes, hmac.HMAC]] = {}
+        self._kept: dict[str, _Begun] = {}
 
     def party(self, tenant: str, e164: str) -> bytes:
         """The 16-octet tag of a real number."""
-        key = self._derive(f"tags/{tenant}", b"tag/v1")  # asked each time: it may be destroyed
         kept = self._kept.get(tenant)
-        if kept is None or kept[0] != key:
+        name = f"tags/{tenant}" if kept is None else kept[0]
+        key = self._derive(name, b"tag/v1")  # asked each time: it may be destroyed
+        if kept is None or kept[1] != key:
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
-            begun = hmac.new(key, f"axbridge/party/v1\x1f{tenant}\x1f".encode(), "sha256")
-            kept = self._kept[tenant] = key, begun
-        made = kept[1].copy()
-        made.update(e164.encode())
-        return made.digest()[:16]
+            kept = self._kept[tenant] = _begun(name, key, tenant)
+        inner, outer = kept[2](), kept[3]()
+        inner.update(e164.encode())
+        outer.update(inner.digest())
+        return outer.digest()[:16]
 
 
 class WrappedKeys(Protocol):

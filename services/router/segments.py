@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 _MARK: Final = b"\xa7J"
 _HEAD: Final = struct.Struct(">2sII")  # mark, length of the body, its CRC-32
 _BODY: Final = struct.Struct(">QQBH")  # sequence, ms since 1970, kind, length of the key
+_pack_head, _pack_body, _crc32 = _HEAD.pack, _BODY.pack, zlib.crc32  # for each call
 LONGEST_BODY: Final = 1024 * 1024
 _BEGIN: Final = b"\xa7S"
 HEADER: Final = _BEGIN + b"\x01"  # the format of frames, and of what `packed` puts into them
@@ -55,8 +56,8 @@ class Read:
 
 def frame(sequence: int, time_ms: int, kind: int, key: bytes, value: bytes) -> bytes:
     """One event as it stands in a segment."""
-    body = _BODY.pack(sequence, time_ms, kind, len(key)) + key + value
-    return _HEAD.pack(_MARK, len(body), zlib.crc32(body)) + body
+    body = _pack_body(sequence, time_ms, kind, len(key)) + key + value
+    return _pack_head(_MARK, len(body), _crc32(body)) + body
 
 
 def read(data: bytes, start: int, *, closed: bool) -> Read:
