@@ -68,7 +68,8 @@ class CallerTagger:
         inner, outer = kept[2](), kept[3]()
         inner.update(e164.encode())
         outer.update(inner.digest())
-        return outer.digest()[:16]
+        tag: bytes = outer.digest()[:16]
+        return tag
 
 
 class WrappedKeys(Protocol):

@@ -115,11 +115,11 @@ class JournalCipher:
     def __init__(self, keyring: KeyRing, journal: str) -> None:
         root = keyring.derive("journal", b"seal/v1")
         cipher = AESGCM(hmac.digest(root, journal.encode(), "sha256"))
-        self._encrypt, self._decrypt = cipher.encrypt, cipher.decrypt
+        self.encrypt, self._decrypt = cipher.encrypt, cipher.decrypt  # of a nonce of 12 octets
 
     def seal(self, sequence: int, packed: bytes, call: bytes) -> bytes:
         """The box for this place; `call` is the frame's key."""
-        return self._encrypt(sequence.to_bytes(12), packed, call)
+        return self.encrypt(sequence.to_bytes(12), packed, call)
 
     def open(self, sequence: int, box: bytes, call: bytes) -> bytes:
         """What was sealed.

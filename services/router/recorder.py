@@ -17,14 +17,14 @@ class JournalRecorder:
     """See ports.Recorder. `cipher` is that of the journal's name."""
 
     def __init__(self, journal: Journal, cipher: JournalCipher) -> None:
-        self._append, self._seal = journal.append, cipher.seal
+        self._append, self._encrypt = journal.append, cipher.encrypt
 
     def decided(self, decision: Decision) -> None:
-        call, packed, seal = decision.call, pack(decision), self._seal
+        call, packed, encrypt = decision.call, pack(decision), self._encrypt
         key = f"{call.carrier}/{call.call_id}".encode()
         self._append(
             ROUTED if decision.refusal is None else REFUSED, decision.time_ms, key,
-            lambda _, sequence: seal(sequence, packed, key),
+            lambda _, sequence: encrypt(sequence.to_bytes(12), packed, key),  # JournalCipher.seal
         )  # fmt: skip
 
     def progressed(self, progress: Progress, time_ms: int) -> None:

@@ -23,6 +23,8 @@ _KINDS: Final = frozenset[int](Kind)
 _YEAR_2000: Final = 946_684_800
 _YEAR_2100: Final = 4_102_444_800
 
+_CARRIERS: Final = 64
+_carriers: set[str] = set()  # well-formed ones that asked before
 _RECORDING_OFF: Final = call_pb2.RECORDING_OFF
 _Response: Final = router_service_pb2.RouteCallResponse
 
@@ -34,7 +36,10 @@ def call_from(request: router_service_pb2.RouteCallRequest) -> Call:
         InvalidArgument: CALL_INVALID.
     """
     carrier, call_id, trunk = request.carrier, request.call_id, request.trunk
-    _check_call(carrier, call_id)
+    if carrier not in _carriers:
+        _learn_carrier(carrier)
+    if _CALL_ID(call_id) is None:
+        _invalid("call_id")
     if _TRUNK(trunk) is None:
         _invalid("trunk")
     return Call(carrier, call_id, request.caller, request.dialled, trunk)
@@ -89,6 +94,13 @@ def response_from(decision: Decision) -> router_service_pb2.RouteCallResponse:
     connect.binding = f"tenants/{entry.tenant}/bindings/{entry.binding}"
     connect.binding_version = entry.version
     return answer
+
+
+def _learn_carrier(carrier: str) -> None:
+    if _CARRIER(carrier) is None:
+        _invalid("carrier")
+    if len(_carriers) < _CARRIERS:  # beyond, each is checked anew
+        _carriers.add(carrier)
 
 
 def _check_call(carrier: str, call_id: str) -> None:
