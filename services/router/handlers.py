@@ -9,6 +9,7 @@ from services.router.domain import Call, Decision, Progress, Refusal, Staleness,
 from services.router.ports import Found, KeyUnavailable, Opener, Recorder, Routes
 from services.runtime.clock import Clock
 
+_new = tuple.__new__  # without the detour over a named tuple's own: a third of its time
 _NOTHING = Found((), "", b"", None)
 
 
@@ -45,10 +46,10 @@ class Router:
                 callee = self._open(number, found.entry, found.tag)
             except KeyUnavailable:
                 refusal = Refusal.KEY_UNAVAILABLE
-        decision = Decision(
+        decision = _new(Decision, (
             call, now, age_ms, number or "", found.tenant, found.entry, refusal, callee, e164,
             found.tag,
-        )  # fmt: skip
+        ))  # fmt: skip
         self._decided(decision)
         return decision
 

@@ -23,6 +23,7 @@ from services.runtime.clock import Clock, SystemClock
 from services.runtime.record import Record
 
 Applied = Route | Tombstone | RouteKey
+_new: Final = tuple.__new__  # without the detour over a named tuple's own
 _unpack: Final = view.unpack_entry
 _NOTHING: Final = Found((), "", b"", None)
 
@@ -180,7 +181,7 @@ class ViewReader:
                     tag = self._party(tenant, caller)
                     slot = txn.get(number.encode() + tag, None, opened.slots)  # view.slot_key
                     if slot is not None:
-                        return Found(names, tenant, tag, _unpack(slot))
+                        return _new(Found, (names, tenant, tag, _unpack(slot)))
                     first = first or tag
             return Found(names, names[0], first, None)
         finally:
