@@ -28,7 +28,7 @@ from services.runtime.errors import ResourceExhausted
 from services.runtime.telemetry import logger
 
 _LOG: Final = logger(__name__)
-_RESERVED: Final = 256 * 1024  # set aside at once: 400 decisions for each two system calls
+_RESERVED: Final = 256 * 1024  # set aside at once: 1,400 decisions for each two system calls
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Limits:
 
     segment_bytes: int = 16 * 1024 * 1024
     segment_seconds: float = 30.0
-    folder_bytes: int = 2 * 1024 * 1024 * 1024  # 4 to 5 million decisions: a Kafka outage of hours
+    folder_bytes: int = 2 * 1024 * 1024 * 1024  # 12 million decisions: a Kafka outage of hours
     sync_seconds: float = 0.05
     count_seconds: float = 1.0
 
