@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from axbridge.type.v1 import phone_number_pb2
 
 from services.router.handlers import Router
 from services.router.journal import Journal
-from services.router.opener import CallerSealer, CallerTagger, RouteOpener
+from services.router.opener import CallerTagger, RouteOpener
+from services.router.packed import JournalCipher
 from services.router.recorder import JournalRecorder
 from services.router.servicer import RouterServicer
 from services.router.settings import RouterSettings
@@ -36,7 +38,7 @@ from services.router.store import ViewReader, ViewWriter
 from services.router.subscriber import decode_key, decode_route
 from services.router.translate import duration, timestamp
 from services.runtime.clock import SystemClock
-from services.runtime.keyring import EvidenceKeys, FileKeyRing
+from services.runtime.keyring import FileKeyRing
 from services.runtime.metrics import Metrics
 from services.runtime.record import Record
 from services.runtime.server import Options, ThreadedServer
@@ -105,11 +107,19 @@ def serve(kind: str, folder: Path, threads: int) -> None:
 def _full(folder: Path, metrics: Metrics) -> RouterServicer:
     keyring = FileKeyRing(folder / "keys")
     view = ViewReader(folder / "view", CallerTagger(keyring))
-    public = EvidenceKeys.load_public(folder / "evidence")
     journal = Journal(folder / "journal", "bench-0")
-    recorder = JournalRecorder(journal, CallerSealer(keyring, public))
+    recorder = JournalRecorder(journal, JournalCipher(keyring, journal.name))
     opener = RouteOpener(view, keyring)
-    return RouterServicer(Router(view, opener, recorder, SystemClock(), 10**9), metrics)
+    servicer = RouterServicer(Router(view, opener, recorder, SystemClock(), 10**9), metrics)
+
+    def refresh() -> None:  # as in a worker
+        while True:
+            time.sleep(0.25)
+            view.refresh()
+            servicer.flush()
+
+    threading.Thread(target=refresh, daemon=True).start()
+    return servicer
 
 
 def _cpu_seconds(pid: int) -> float:

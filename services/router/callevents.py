@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.router.callfold import ANSWERED, CallRecord, DecisionFact, Fact, ProgressFact
-from services.router.recorder import event_associated
+from services.router.events import event_associated
 from services.router.segments import KINDS, PROGRESSED, REFUSED, ROUTED
 from services.router.translate import duration, timestamp
 from services.runtime.errors import Malformed

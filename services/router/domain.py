@@ -64,12 +64,11 @@ class Side(IntEnum):
     B = 2
 
 
-_MAY_CALL: Final = {
-    Direction.UNSPECIFIED: (Side.A, Side.B),
-    Direction.BOTH: (Side.A, Side.B),
-    Direction.A_TO_B: (Side.A,),
-    Direction.B_TO_A: (Side.B,),
-}
+_MAY_CALL: Final[frozenset[tuple[int, int]]] = frozenset({
+    (Direction.UNSPECIFIED, Side.A), (Direction.UNSPECIFIED, Side.B),
+    (Direction.BOTH, Side.A), (Direction.BOTH, Side.B),
+    (Direction.A_TO_B, Side.A), (Direction.B_TO_A, Side.B),
+})  # fmt: skip
 
 
 class Caller(IntEnum):
@@ -77,6 +76,9 @@ class Caller(IntEnum):
 
     WITHHELD = 1
     INVALID = 2
+
+
+_WITHHELD, _INVALID = Caller  # a member asked of its class goes through a property
 
 
 class Call(NamedTuple):
@@ -157,9 +159,9 @@ def decide(
         return Refusal.VIEW_STALE
     if not tenants:
         return Refusal.BLOCK_FOREIGN
-    if caller is Caller.WITHHELD:
+    if caller is _WITHHELD:
         return Refusal.CALLER_WITHHELD
-    if caller is Caller.INVALID:
+    if caller is _INVALID:
         return Refusal.CALLER_INVALID
     if entry is None:
         return Refusal.NOT_BOUND
@@ -167,7 +169,7 @@ def decide(
         return Refusal.RELEASED
     if now_ms >= entry.expire_ms:
         return Refusal.EXPIRED
-    if entry.caller_side not in _MAY_CALL.get(entry.direction, ()):  # type: ignore[call-overload]
+    if (entry.direction, entry.caller_side) not in _MAY_CALL:
         return Refusal.DIRECTION
     return None
 

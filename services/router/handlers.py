@@ -9,6 +9,7 @@ from services.router.domain import Call, Decision, Progress, Refusal, Staleness,
 from services.router.ports import Found, KeyUnavailable, Opener, Recorder, Routes
 from services.runtime.clock import Clock
 
+_new = tuple.__new__  # without the detour over a named tuple's own: a third of its time
 _NOTHING = Found((), "", b"", None)
 
 
@@ -20,7 +21,7 @@ class Router:
     ) -> None:
         self._find, self._fresh_ms = routes.find, routes.fresh_ms
         self._open = opener.callee
-        self._recorder = recorder
+        self._decided, self._progressed = recorder.decided, recorder.progressed
         self._now = clock.epoch_ms
         self._max_age_ms = max_age_ms
 
@@ -32,7 +33,9 @@ class Router:
         """
         number, caller = parse_dialled(call.dialled), parse_caller(call.caller)
         e164 = caller if type(caller) is str else ""
-        age_ms = max(0, self._now() - self._fresh_ms())
+        age_ms = self._now() - self._fresh_ms()
+        if age_ms < 0:
+            age_ms = 0
         found = _NOTHING if number is None else self._find(number, e164)
         now = self._now()  # after the look-up: an entry is judged by the time it is used
         staleness = Staleness(age_ms, self._max_age_ms)
@@ -43,11 +46,11 @@ class Router:
                 callee = self._open(number, found.entry, found.tag)
             except KeyUnavailable:
                 refusal = Refusal.KEY_UNAVAILABLE
-        decision = Decision(
+        decision = _new(Decision, (
             call, now, age_ms, number or "", found.tenant, found.entry, refusal, callee, e164,
             found.tag,
-        )  # fmt: skip
-        self._recorder.decided(decision)
+        ))  # fmt: skip
+        self._decided(decision)
         return decision
 
     def report(self, progress: Progress) -> None:
@@ -56,4 +59,4 @@ class Router:
         Raises:
             ResourceExhausted: JOURNAL_FULL.
         """
-        self._recorder.progressed(progress, self._now())
+        self._progressed(progress, self._now())

@@ -5,6 +5,8 @@ checksum does not fit: a torn tail is the copy that a dying worker did not finis
 answered; damage before the tail is counted, skipped and searched for the next good frame. Zeros at
 the end are what a worker had set aside and did not come to use.
 
+A segment begins with two octets and that of the format; one of another format is left alone.
+
 Invariant: whatever the bytes are, reading ends, and yields only bodies that were written whole.
 """
 
@@ -18,7 +20,10 @@ from typing import Final, NamedTuple
 _MARK: Final = b"\xa7J"
 _HEAD: Final = struct.Struct(">2sII")  # mark, length of the body, its CRC-32
 _BODY: Final = struct.Struct(">QQBH")  # sequence, ms since 1970, kind, length of the key
+_pack_head, _pack_body, _crc32 = _HEAD.pack, _BODY.pack, zlib.crc32  # for each call
 LONGEST_BODY: Final = 1024 * 1024
+_BEGIN: Final = b"\xa7S"
+HEADER: Final = _BEGIN + b"\x01"  # the format of frames, and of what `packed` puts into them
 
 KINDS: Final = (
     "axbridge.router.v1.CallRouted",
@@ -40,17 +45,19 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a stretch of a segment holds: its items, where reading goes on, and octets skipped."""
+    """What a stretch of a segment holds: its items, where reading goes on, and octets skipped.
+    `foreign`: the segment is of another format, and nothing of it was read."""
 
     items: list[Item]
     next: int
     damaged: int
+    foreign: bool = False
 
 
 def frame(sequence: int, time_ms: int, kind: int, key: bytes, value: bytes) -> bytes:
     """One event as it stands in a segment."""
-    body = _BODY.pack(sequence, time_ms, kind, len(key)) + key + value
-    return _HEAD.pack(_MARK, len(body), zlib.crc32(body)) + body
+    body = _pack_body(sequence, time_ms, kind, len(key)) + key + value
+    return _pack_head(_MARK, len(body), _crc32(body)) + body
 
 
 def read(data: bytes, start: int, *, closed: bool) -> Read:
@@ -61,6 +68,10 @@ def read(data: bytes, start: int, *, closed: bool) -> Read:
     """
     items: list[Item] = []
     at = damaged = 0
+    if start == 0 and data.startswith(_BEGIN) and len(data) >= len(HEADER):
+        if not data.startswith(HEADER):
+            return Read([], 0, 0, foreign=True)
+        at = len(HEADER)
     while at < len(data):
         item, size = _item(data, at)
         if item is not None:

@@ -12,9 +12,11 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from services.router.packed import Unreadable
 from services.router.publisher import Publishing
 from services.router.segments import (
     KINDS,
@@ -40,11 +42,19 @@ _LAST_SECONDS: Final = 5.0  # to ship the rest when stopping
 class Shipper:
     """Follows the folder on the thread that calls `run`."""
 
-    def __init__(self, publisher: Publishing, folder: Path, topic: str) -> None:
-        self._folder, self._topic = folder, topic
+    def __init__(
+        self,
+        publisher: Publishing,
+        folder: Path,
+        topic: str,
+        value_of: Callable[[str, Item], bytes],
+    ) -> None:
+        """`value_of(journal, item)` makes the event, or raises Unreadable."""
+        self._folder, self._topic, self._value_of = folder, topic, value_of
         folder.mkdir(parents=True, exist_ok=True)
         self._publisher = publisher
         self._positions = self._load()
+        self._foreign: set[Path] = set()
         self.shipped = 0  # events acknowledged since the start
         self.damaged = 0  # octets that no event could be read from
 
@@ -84,7 +94,17 @@ class Shipper:
             closed = segment.number < newest[segment.journal] or not self._alive(segment.journal)
             data = _stretch(segment.path, at)
             got = read(data, at, closed=closed)
-            batch += [self._outgoing(segment.journal, item, partitions) for item in got.items]
+            if got.foreign:  # of a router before or after an upgrade: kept for that one
+                if segment.path not in self._foreign:
+                    self._foreign.add(segment.path)
+                    _LOG.warning("journal segment of another format", segment=segment.path.name)
+                unfinished = segment.journal
+                continue
+            for item in got.items:
+                try:
+                    batch.append(self._outgoing(segment.journal, item, partitions))
+                except Unreadable:  # another ring's, or altered: nobody can make an event of it
+                    damaged += len(item.value)
             damaged += got.damaged
             if not closed or len(data) == _STRETCH:
                 # No frame is as long as half a stretch, so one without any holds none.
@@ -108,6 +128,7 @@ class Shipper:
         return bool(batch or done)
 
     def _outgoing(self, journal: str, item: Item, partitions: int) -> Outgoing:
+        value = self._value_of(journal, item)
         envelope = Envelope(
             event_id=f"{journal}-{item.sequence}",
             type=KINDS[item.kind],
@@ -116,7 +137,7 @@ class Shipper:
             sequence=item.sequence,
         )
         partition = partition_of(item.key.decode("ascii", "replace"), partitions)
-        return Outgoing(self._topic, partition, item.key, item.value, envelope.headers())
+        return Outgoing(self._topic, partition, item.key, value, envelope.headers())
 
     def _alive(self, journal: str) -> bool:
         """Whether a process holds the journal; the kernel lets go of it whatever kills it."""

@@ -23,6 +23,8 @@ from services.runtime.clock import Clock, SystemClock
 from services.runtime.record import Record
 
 Applied = Route | Tombstone | RouteKey
+_new: Final = tuple.__new__  # without the detour over a named tuple's own
+_unpack: Final = view.unpack_entry
 _NOTHING: Final = Found((), "", b"", None)
 
 
@@ -166,28 +168,24 @@ class ViewReader:
         if opened is None:
             return _NOTHING
         try:
-            return self._find(opened, txn.get, number, caller)
+            digits = number[:11]
+            names = self._tenants.get(digits)
+            if names is None:
+                block = txn.get(digits.encode(), None, opened.blocks)
+                if block is None:
+                    return _NOTHING
+                names = self._tenants[digits] = [name for name, _ in view.tenants(block)]
+            first = b""
+            if caller:
+                for tenant in names:  # one, but while a block changes hands
+                    tag = self._party(tenant, caller)
+                    slot = txn.get(number.encode() + tag, None, opened.slots)  # view.slot_key
+                    if slot is not None:
+                        return _new(Found, (names, tenant, tag, _unpack(slot)))
+                    first = first or tag
+            return Found(names, names[0], first, None)
         finally:
             self._end(opened, txn)
-
-    def _find(
-        self, opened: _Opened, get: Callable[..., bytes | None], number: str, caller: str
-    ) -> Found:
-        names = self._tenants.get(number[:11])
-        if names is None:
-            block = get(number[:11].encode(), db=opened.blocks)
-            if block is None:
-                return _NOTHING
-            names = self._tenants[number[:11]] = [name for name, _ in view.tenants(block)]
-        first = b""
-        if caller:
-            for tenant in names:  # one, but while a block changes hands
-                tag = self._party(tenant, caller)
-                slot = get(view.slot_key(number, tag), db=opened.slots)
-                if slot is not None:
-                    return Found(names, tenant, tag, view.unpack_entry(slot))
-                first = first or tag
-        return Found(names, names[0], first, None)
 
     def wrapped(self, key_id: str) -> Copy | None:
         """A route key as it came, wrapped."""

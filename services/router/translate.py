@@ -23,7 +23,11 @@ _KINDS: Final = frozenset[int](Kind)
 _YEAR_2000: Final = 946_684_800
 _YEAR_2100: Final = 4_102_444_800
 
-_Response = router_service_pb2.RouteCallResponse
+_new: Final = tuple.__new__  # without the detour over a named tuple's own
+_CARRIERS: Final = 64
+_carriers: set[str] = set()  # well-formed ones that asked before
+_RECORDING_OFF: Final = call_pb2.RECORDING_OFF
+_Response: Final = router_service_pb2.RouteCallResponse
 
 
 def call_from(request: router_service_pb2.RouteCallRequest) -> Call:
@@ -33,10 +37,13 @@ def call_from(request: router_service_pb2.RouteCallRequest) -> Call:
         InvalidArgument: CALL_INVALID.
     """
     carrier, call_id, trunk = request.carrier, request.call_id, request.trunk
-    _check_call(carrier, call_id)
+    if carrier not in _carriers:
+        _learn_carrier(carrier)
+    if _CALL_ID(call_id) is None:
+        _invalid("call_id")
     if _TRUNK(trunk) is None:
         _invalid("trunk")
-    return Call(carrier, call_id, request.caller, request.dialled, trunk)
+    return _new(Call, (carrier, call_id, request.caller, request.dialled, trunk))
 
 
 def progress_from(request: router_service_pb2.ReportCallEventRequest) -> Progress:
@@ -84,10 +91,17 @@ def response_from(decision: Decision) -> router_service_pb2.RouteCallResponse:
     connect.mark = MARK
     if entry.max_call_minutes:
         connect.max_duration.seconds = 60 * entry.max_call_minutes
-    connect.recording = call_pb2.RECORDING_OFF
+    connect.recording = _RECORDING_OFF
     connect.binding = f"tenants/{entry.tenant}/bindings/{entry.binding}"
     connect.binding_version = entry.version
     return answer
+
+
+def _learn_carrier(carrier: str) -> None:
+    if _CARRIER(carrier) is None:
+        _invalid("carrier")
+    if len(_carriers) < _CARRIERS:  # beyond, each is checked anew
+        _carriers.add(carrier)
 
 
 def _check_call(carrier: str, call_id: str) -> None:

@@ -12,14 +12,15 @@ from axbridge.router.v1.router_service_pb2_grpc import add_RouterServiceServicer
 
 from services.router.handlers import Router
 from services.router.journal import Journal, Limits
-from services.router.opener import CallerSealer, CallerTagger, RouteOpener
+from services.router.opener import CallerTagger, RouteOpener
+from services.router.packed import JournalCipher
 from services.router.recorder import JournalRecorder
 from services.router.servicer import RouterServicer
 from services.router.settings import RouterSettings
 from services.router.store import ViewReader
 from services.router.supervised import end_with_supervisor
 from services.runtime.clock import SystemClock
-from services.runtime.keyring import EvidenceKeys, FileKeyRing
+from services.runtime.keyring import FileKeyRing
 from services.runtime.metrics import Metrics
 from services.runtime.server import Options, ThreadedServer
 from services.runtime.settings import load
@@ -39,8 +40,7 @@ def main() -> None:
     view = ViewReader(settings.view_dir, CallerTagger(keyring))
     limits = Limits(folder_bytes=settings.journal_max_bytes)
     journal = Journal(settings.journal_dir, f"{settings.id}-{settings.worker}", limits)
-    public = EvidenceKeys.load_public(settings.evidence_public_key)
-    recorder = JournalRecorder(journal, CallerSealer(keyring, public))
+    recorder = JournalRecorder(journal, JournalCipher(keyring, journal.name))
     max_age_ms = int(settings.max_view_age_seconds * 1000)
     router = Router(view, RouteOpener(view, keyring), recorder, clock, max_age_ms)
 
@@ -53,16 +53,19 @@ def main() -> None:
     def refresh() -> None:
         while not stopped.wait(_REFRESH_SECONDS):
             view.refresh()
+            servicer.flush()
             if journal.failed:  # a disk that lost an fsync: let the supervisor start a fresh one
                 server.request_stop(OSError("the journal's disk failed"))
 
     server = ThreadedServer(
         Options.of(settings, reuse_port=True, threads=settings.threads), metrics, ready
     )
-    server.add(add_RouterServiceServicer_to_server, RouterServicer(router, metrics))
+    servicer = RouterServicer(router, metrics)
+    server.add(add_RouterServiceServicer_to_server, servicer)
     refresher = threading.Thread(target=refresh, name="view", daemon=True)
     server.on_stop("view", stopped.set)
     server.on_stop("refresh", refresher.join)
+    server.on_stop("counts", servicer.flush)
     server.on_stop("reader", view.close)
     server.on_stop("journal", journal.close)
     refresher.start()

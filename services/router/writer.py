@@ -15,6 +15,8 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
+from services.router.events import JournalEvents
+from services.router.opener import CallerSealer
 from services.router.publisher import KafkaPublisher
 from services.router.settings import RouterSettings
 from services.router.shipper import Shipper
@@ -23,6 +25,7 @@ from services.router.subscriber import decode_key, decode_route
 from services.router.supervised import end_with_supervisor
 from services.runtime.consumer import Follower
 from services.runtime.errors import AxbridgeError, Retry
+from services.runtime.keyring import EvidenceKeys, FileKeyRing
 from services.runtime.metrics import Metrics, Name
 from services.runtime.parking import Parker
 from services.runtime.record import Record
@@ -54,7 +57,12 @@ def _threads(settings: RouterSettings) -> dict[str, Callable[[threading.Event], 
     bootstrap = settings.kafka_bootstrap
     topics = [settings.routes_topic, settings.keys_topic]
     follower = Follower(bootstrap, topics, decode, view, Parker(bootstrap), group=None)
-    shipper = Shipper(KafkaPublisher(bootstrap), settings.journal_dir, settings.calls_topic)
+    keyring = FileKeyRing(settings.keyring_dir)
+    public = EvidenceKeys.load_public(settings.evidence_public_key)
+    events = JournalEvents(keyring, CallerSealer(keyring, public))
+    shipper = Shipper(
+        KafkaPublisher(bootstrap), settings.journal_dir, settings.calls_topic, events.value
+    )
     shipped = metrics.counter(Name.JOURNAL_SHIPPED)
     damaged = metrics.counter(Name.JOURNAL_DAMAGED)
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from services.runtime.errors import DataLoss
 
 _AES: Final = b"\x01"  # suite 1: AES-256-GCM, nonce of 12 octets, tag of 16
-_NONCE: Final = 12
+NONCE: Final = 12
 _TAG: Final = 16
 _DRAWN: Final = 256  # nonces drawn at once: a system call, and a thread hand-over, per 256 boxes
 _KEPT: Final = 1024  # ciphers, of about 1 KB: two buckets and a route key of 300 tenants
@@ -70,9 +70,9 @@ def open_sealed(key: bytes, sealed: Sealed, associated: bytes) -> bytes:
         SealBroken: it was not sealed with this key, key id and associated data.
     """
     box, name = sealed.box, sealed.key_id.encode(errors="surrogatepass")
-    if box[:1] != _AES or len(box) < 1 + _NONCE + _TAG or len(name) > 255:
+    if box[:1] != _AES or len(box) < 1 + NONCE + _TAG or len(name) > 255:
         raise broken()
-    nonce, ciphertext = box[1 : 1 + _NONCE], box[1 + _NONCE :]
+    nonce, ciphertext = box[1 : 1 + NONCE], box[1 + NONCE :]
     try:
         return _cipher(key).decrypt(nonce, ciphertext, _bound(name, associated))
     except InvalidTag:
@@ -127,7 +127,10 @@ class Cipher:
 
     def seal(self, plaintext: bytes, associated: bytes) -> bytes:
         """The plaintext in a fresh box."""
-        nonce = _nonce()
+        return self.seal_with(_nonce(), plaintext, associated)
+
+    def seal_with(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+        """The plaintext in the box of this nonce, which no other plaintext may ever get."""
         return _AES + nonce + self._encrypt(nonce, plaintext, self._bound + associated)
 
     def open(self, box: bytes, associated: bytes) -> bytes:
@@ -136,10 +139,10 @@ class Cipher:
         Raises:
             SealBroken: it was not sealed with this key, key id and associated data.
         """
-        if box[:1] != _AES or len(box) < 1 + _NONCE + _TAG:
+        if box[:1] != _AES or len(box) < 1 + NONCE + _TAG:
             raise broken()
         try:
-            return self._decrypt(box[1 : 1 + _NONCE], box[1 + _NONCE :], self._bound + associated)
+            return self._decrypt(box[1 : 1 + NONCE], box[1 + NONCE :], self._bound + associated)
         except InvalidTag:
             raise broken() from None
 
@@ -152,8 +155,8 @@ def _nonce() -> bytes:
 
 
 def _draw() -> bytes:
-    block = os.urandom(_DRAWN * _NONCE)
-    nonces = [block[at : at + _NONCE] for at in range(0, len(block), _NONCE)]
+    block = os.urandom(_DRAWN * NONCE)
+    nonces = [block[at : at + NONCE] for at in range(0, len(block), NONCE)]
     nonce = nonces.pop()
     _nonces.extend(nonces)
     return nonce

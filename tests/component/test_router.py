@@ -189,8 +189,9 @@ def test_bad_input_and_health(pod: SimpleNamespace) -> None:
     for text in ("\x00", "+" * 4000, "七" * 50, "'; drop", "0" * 15, "+86" * 9):
         assert reason(pod, text, text) == "DIALLED_INVALID"
     eventually(lambda: _get(pod.health + "/readyz") == "ok\n", what="readiness")
-    metrics = eventually(lambda: _get(pod.health + "/metrics"))
-    assert 'router_decisions_total{reason="DIALLED_INVALID"}' in metrics
+    counted = 'router_decisions_total{reason="DIALLED_INVALID"}'
+    eventually(lambda: counted in _get(pod.health + "/metrics"), what="a count")
+    metrics = _get(pod.health + "/metrics")
     assert "router_view_age_seconds" in metrics
 
 

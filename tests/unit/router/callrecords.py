@@ -6,7 +6,7 @@ from axbridge.router.v1 import events_pb2
 from axbridge.type.v1 import sealed_pb2
 
 from services.router.callevents import CallEvents
-from services.router.recorder import event_associated
+from services.router.events import event_associated
 from services.router.translate import timestamp
 from services.runtime.clock import SystemClock
 from services.runtime.envelope import Envelope

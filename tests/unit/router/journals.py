@@ -1,7 +1,8 @@
-"""A Kafka for tests of what is shipped: keeps what is published, fails when told to."""
+"""A journal and a Kafka for tests of what is shipped. The Kafka fails when told to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from services.router.segments import Item
 from services.runtime.publisher import Outgoing
 
 
@@ -26,3 +27,19 @@ class MemoryPublisher:
         """Event ids as they stand on the topic."""
         found = [dict(record.headers)["ce_id"] for record in self.topic]
         return [text.decode() if isinstance(text, bytes) else str(text) for text in found]
+
+
+class MemoryJournal:
+    """A `Journal` in a list; its items are what a shipper would read."""
+
+    name = "r1-0-a"
+
+    def __init__(self) -> None:
+        self.written: list[Item] = []
+
+    def append(
+        self, kind: int, time_ms: int, key: bytes, value_of: Callable[[str, int], bytes]
+    ) -> int:
+        sequence = len(self.written) + 1
+        self.written.append(Item(sequence, time_ms, kind, key, value_of(self.name, sequence)))
+        return sequence

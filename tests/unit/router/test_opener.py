@@ -1,19 +1,27 @@
 """A route copy opens for its caller, at its place, and for nobody else."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from axbridge.router.v1 import events_pb2
 
 from services.router.domain import Entry, Side
-from services.router.opener import CallerSealer, CallerTagger, RouteOpener
+from services.router.opener import CallerSealer, CallerTagger, RouteOpener, _bound
 from services.router.ports import KeyUnavailable
 from services.router.subscriber import decode_key, decode_route
 from services.router.view import Copy, Route
+from services.runtime.clock import ManualClock
 from services.runtime.keyring import EvidenceKeys, KeyDestroyed, MemoryKeyRing
 from services.runtime.record import Record
-from services.runtime.sealing import PurgeSealer, SealBroken, Sealed, Tagger, open_evidence
+from services.runtime.sealing import (
+    PurgeSealer,
+    SealBroken,
+    Sealed,
+    Tagger,
+    open_evidence,
+    route_associated,
+)
 from tests.router_world import World, route_record
 from tests.unit.router.decisions import A, B
 
@@ -69,7 +77,8 @@ class Sealing:
 
     def __init__(self, folder: Path) -> None:
         self.ring = MemoryKeyRing()
-        self.sealer = CallerSealer(self.ring, EvidenceKeys.generate(folder))
+        self.clock = ManualClock()
+        self.sealer = CallerSealer(self.ring, EvidenceKeys.generate(folder), self.clock)
         self._private = EvidenceKeys.load_private(folder)
 
     def bucket(self, tenant: str, moment: str) -> tuple[str, bytes]:
@@ -101,10 +110,35 @@ def test_a_caller_is_sealed_as_sealing_does_it_in_the_bucket_of_its_day(tmp_path
 
 
 def test_a_destroyed_bucket_is_sealed_into_for_a_second_at_most(tmp_path: Path) -> None:
-    sealing, first = Sealing(tmp_path), 1_800_000_000_000
-    made, _ = sealing.sealer.seal("t1", first, A, b"T", call=b"c", event=b"e")
+    sealing, moment = Sealing(tmp_path), 1_800_000_000_000
+    made, box = sealing.sealer.seal("t1", moment, A, b"T", call=b"c", event=b"e")
     sealing.ring.destroy(made)
-    sealing.sealer.seal("t1", first + 999, A, b"T", call=b"c", event=b"e")
-    for later in (1000, 1001, 0):
+    sealing.clock.advance(timedelta(seconds=0.9))
+    assert sealing.sealer.seal("t1", moment + 5000, A, b"T", call=b"c", event=b"e")[1] == box
+    sealing.clock.advance(timedelta(seconds=0.2))
+    for _ in range(2):
         with pytest.raises(KeyDestroyed):
-            sealing.sealer.seal("t1", first + later, A, b"T", call=b"c", event=b"e")
+            sealing.sealer.seal("t1", moment, A, b"T", call=b"c", event=b"e")
+
+
+def test_a_nonce_is_of_its_event_and_plaintext(tmp_path: Path) -> None:
+    seal, moment = Sealing(tmp_path).sealer.seal, 1_800_000_000_000
+    first = seal("t1", moment, A, b"T", call=b"c", event=b"e")
+    assert seal("t1", moment, A, b"T", call=b"c", event=b"e") == first
+    others = [
+        seal("t1", moment, A, b"T", call=b"c", event=b"f"),
+        seal("t1", moment, B, b"T", call=b"c", event=b"e"),
+        seal("t1", moment, A, b"U", call=b"c", event=b"e"),
+    ]
+    assert len({box[1:13] for _, box in (first, *others)}) == 4
+
+
+@pytest.mark.parametrize("side", [Side.A, Side.B])
+def test_a_copy_is_opened_as_sealing_binds_it(side: Side) -> None:
+    for tenant in ("t1", "", "租户\ud800"):
+        entry = Entry(tenant, "b", 2**40, True, side, 1, 3, 0, 99, 1, "i", "k", b"")
+        assert _bound("700", entry, b"\xff" * 16) == route_associated(
+            tenant=tenant, binding="b", number="700", version=2**40, mode=1, direction=3,
+            max_call_minutes=0, expire_ms=99, side="b" if side == Side.A else "a",
+            caller_tag=b"\xff" * 16,
+        )  # fmt: skip

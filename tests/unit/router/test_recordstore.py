@@ -7,7 +7,7 @@ from axbridge.router.v1 import events_pb2
 
 from services.router.callevents import CallEvents
 from services.router.callfold import Fact
-from services.router.recorder import event_associated
+from services.router.events import event_associated
 from services.router.recordstore import RecordStore
 from services.runtime.clock import SystemClock
 from services.runtime.errors import Retry

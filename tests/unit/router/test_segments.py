@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.segments import (
+    HEADER,
     Item,
+    Read,
     Segment,
     frame,
     list_segments,
@@ -74,3 +76,14 @@ def test_names(tmp_path: Path) -> None:
         ("r1-0-aa", 1), ("r1-0-aa", 2), ("r1-1-bb", 1),
     ]  # fmt: skip
     assert total_bytes(s.path for s in [*found, Segment("x", 1, tmp_path / "gone")]) == 6
+
+
+@given(ITEMS, st.binary(max_size=9), st.booleans())
+def test_a_segment_begins_with_its_format(items: list[Item], rest: bytes, closed: bool) -> None:
+    data = HEADER + written(items)
+    got = read(data, 0, closed=closed)
+    assert (got.items, got.next, got.damaged, got.foreign) == (items, len(data), 0, False)
+    other = read(HEADER[:-1] + b"\x02" + rest + written(items), 0, closed=closed)
+    assert other == Read([], 0, 0, foreign=True)
+    torn = read(HEADER[:2], 0, closed=False)
+    assert (torn.next, torn.foreign) == (0, False)

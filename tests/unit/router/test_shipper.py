@@ -7,7 +7,8 @@ import threading
 from pathlib import Path
 
 from services.router.journal import Journal, Limits
-from services.router.segments import frame, list_segments, segment_path
+from services.router.packed import unreadable
+from services.router.segments import HEADER, Item, frame, list_segments, segment_path
 from services.router.shipper import _STRETCH, Shipper
 from services.runtime.envelope import parse
 from services.runtime.topics import partition_of
@@ -21,7 +22,7 @@ def value(journal: str, sequence: int) -> bytes:
 
 
 def shipper(folder: Path, kafka: MemoryPublisher) -> Shipper:
-    return Shipper(kafka, folder, TOPIC)
+    return Shipper(kafka, folder, TOPIC, lambda _, item: item.value)
 
 
 def test_ships_a_live_journal_with_its_envelope(tmp_path: Path) -> None:
@@ -134,3 +135,33 @@ def test_ships_the_rest_when_it_is_stopped(tmp_path: Path) -> None:
     shipper(tmp_path, kafka).run(stop)
     assert len(kafka.topic) == 1
     journal.close()
+
+
+def test_a_segment_of_another_format_is_left_for_who_reads_it(tmp_path: Path) -> None:
+    left = segment_path(tmp_path, "r1-0-dead", 1)
+    left.write_bytes(HEADER[:-1] + b"\xff" + bytes(100))
+    segment_path(tmp_path, "r1-1-dead", 1).write_bytes(HEADER + frame(1, 1, 0, b"cmcc/1", b"v"))
+    kafka = MemoryPublisher()
+    ship = shipper(tmp_path, kafka)
+    assert ship.ship()
+    assert not ship.ship()
+    assert kafka.ids() == ["r1-1-dead-1"]
+    assert [segment.path for segment in list_segments(tmp_path)] == [left]
+    assert ship.damaged == 0
+
+
+def test_an_item_that_does_not_open_is_counted_and_passed(tmp_path: Path) -> None:
+    def value_of(_journal: str, item: Item) -> bytes:
+        if item.sequence == 2:
+            raise unreadable()
+        return item.value
+
+    kafka, journal = MemoryPublisher(), Journal(tmp_path, "r1-0")
+    for _ in range(3):
+        journal.append(0, 1, b"cmcc/1", value)
+    journal.close()
+    ship = Shipper(kafka, tmp_path, TOPIC, value_of)
+    assert ship.ship()
+    assert kafka.ids() == [f"{journal.name}-1", f"{journal.name}-3"]
+    assert ship.damaged == 2
+    assert list_segments(tmp_path) == []

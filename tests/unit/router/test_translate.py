@@ -78,7 +78,17 @@ def test_the_servicer_counts_by_reason() -> None:
         rpc.RouteCallRequest(call_id="1", carrier="c", dialled=NUMBER), None
     )
     assert answer.refuse.reason == call_pb2.REFUSAL_REASON_BLOCK_FOREIGN
+    servicer.flush()
     sample = metrics.registry.get_sample_value(
         "router_decisions_total", {"reason": "BLOCK_FOREIGN"}
     )
     assert sample == 1
+
+
+def test_of_many_carriers_each_is_checked() -> None:
+    for number in range(200):
+        request = rpc.RouteCallRequest(call_id="c1", carrier=f"carrier-{number}")
+        assert call_from(request).carrier == request.carrier
+    for carrier in ("", "CMCC", "x" * 33):
+        with pytest.raises(InvalidArgument, match="CALL_INVALID"):
+            call_from(rpc.RouteCallRequest(call_id="c1", carrier=carrier))

@@ -70,6 +70,8 @@ def test_a_cipher_and_the_functions_are_one(
     box = cipher.seal(plaintext, place)
     assert open_sealed(KEY, Sealed(key_id, box), place) == plaintext
     assert cipher.open(seal(KEY, key_id, plaintext, place).box, place) == plaintext
+    again = cipher.seal_with(box[1:13], plaintext, place)
+    assert again == box
     bad = flipped(box, data.draw(st.integers(0, 8 * len(box) - 1)))
     for opener, octets in ((cipher, bad), (cipher, box[:20]), (Cipher(KEY, key_id + "x"), box)):
         with pytest.raises(SealBroken):
