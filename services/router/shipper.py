@@ -8,6 +8,7 @@ acknowledged. Crash windows: before the ack or before the position is stored, th
 again; after a segment's deletion its position is only a line that is dropped.
 """
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -103,8 +104,9 @@ class Shipper:
             for item in got.items:
                 try:
                     batch.append(self._outgoing(segment.journal, item, partitions))
-                except Unreadable:  # another ring's, or altered: nobody can make an event of it
+                except Unreadable:  # altered, or another ring's: that one may still come
                     damaged += len(item.value)
+                    _set_aside(segment.path)
             damaged += got.damaged
             if not closed or len(data) == _STRETCH:
                 # No frame is as long as half a stretch, so one without any holds none.
@@ -182,6 +184,14 @@ class Shipper:
         new = self._folder / "shipped.new"
         new.write_text(text)
         os.replace(new, self._folder / "shipped")
+
+
+def _set_aside(path: Path) -> None:
+    """Gives the segment a second name that no shipper deletes: a person can ship it once the right
+    key ring is there."""
+    with contextlib.suppress(FileExistsError):
+        os.link(path, path.with_name(f"{path.name}.unreadable"))
+        _LOG.error("journal segment set aside", segment=path.name)
 
 
 def _stretch(path: Path, at: int) -> bytes:

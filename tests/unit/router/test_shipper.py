@@ -150,7 +150,7 @@ def test_a_segment_of_another_format_is_left_for_who_reads_it(tmp_path: Path) ->
     assert ship.damaged == 0
 
 
-def test_an_item_that_does_not_open_is_counted_and_passed(tmp_path: Path) -> None:
+def test_an_item_that_does_not_open_is_passed_and_its_segment_set_aside(tmp_path: Path) -> None:
     def value_of(_journal: str, item: Item) -> bytes:
         if item.sequence == 2:
             raise unreadable()
@@ -160,8 +160,12 @@ def test_an_item_that_does_not_open_is_counted_and_passed(tmp_path: Path) -> Non
     for _ in range(3):
         journal.append(0, 1, b"cmcc/1", value)
     journal.close()
+    [segment] = list_segments(tmp_path)
+    written = segment.path.read_bytes()
     ship = Shipper(kafka, tmp_path, TOPIC, value_of)
     assert ship.ship()
     assert kafka.ids() == [f"{journal.name}-1", f"{journal.name}-3"]
     assert ship.damaged == 2
     assert list_segments(tmp_path) == []
+    aside = segment.path.with_name(f"{segment.path.name}.unreadable")
+    assert aside.read_bytes() == written
