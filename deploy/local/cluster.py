@@ -156,7 +156,9 @@ class Cluster:
     def _write_addresses(self) -> None:
         self._announced = True
         known = {"pid": os.getpid(), **self.brokers.environment(), **self.addresses}
-        (self.folder / "addresses.json").write_text(json.dumps(known, indent=2) + "\n")
+        new = self.folder / "addresses.json.new"
+        new.write_text(json.dumps(known, indent=2) + "\n")
+        new.replace(self.folder / "addresses.json")  # whole, or not there
 
     def _plans(self, routers: int, workers: int, bindings: int) -> list[Process]:
         public = str(self.keys / "evidence" / "evidence-public.pem")

@@ -96,7 +96,10 @@ class AllocatorNumbers:
             return
         request = pb.LeaseNumbersRequest(parent=pool, items=[wait.item for wait in waits])
         try:
-            response = await self._stub.LeaseNumbers(request, timeout=_CALL_SECONDS)
+            # Waits for a connection: an allocator that restarts is back before the time is over.
+            response = await self._stub.LeaseNumbers(
+                request, timeout=_CALL_SECONDS, wait_for_ready=True
+            )
             results = list(response.results)
             if len(results) != len(waits):
                 raise _away("INTERNAL")
