@@ -5,8 +5,11 @@ dialling a stopped broker on an ephemeral port may be given that very port as it
 to itself, after which the broker cannot start on it again.
 """
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,7 +17,8 @@ LOCAL = ROOT / ".local"
 HOST = "127.0.0.1"
 
 _FIRST_PORT, _LAST_PORT = 20_000, 29_999
-_given: set[int] = set()  # by this process: what was named may not be bound yet
+_CLAIMS = Path(tempfile.gettempdir()) / f"axbridge-ports-{os.getuid()}"
+_given: dict[int, int] = {}  # port → its lock, held while we live: it may not be bound yet
 _TRIES = 200  # with a tenth of the range taken, 200 misses in a row have a chance of 1e-200
 
 
@@ -27,7 +31,7 @@ def free_port() -> int:
     choose = random.SystemRandom()  # not seeded with the tests: two runs must not choose alike
     for _ in range(_TRIES):
         port = choose.randint(_FIRST_PORT, _LAST_PORT)
-        if port in _given:
+        if not _claim(port):
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -35,9 +39,23 @@ def free_port() -> int:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            _given.add(port)
             return port
     raise NoFreePort(f"none of {_TRIES} ports tried in {_FIRST_PORT}..{_LAST_PORT} is free")
+
+
+def _claim(port: int) -> bool:
+    """Whether the port is ours to name: no process of ours, this one included, has named it."""
+    if port in _given:
+        return False
+    _CLAIMS.mkdir(exist_ok=True)
+    lock = os.open(_CLAIMS / str(port), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    _given[port] = lock
+    return True
 
 
 def listens(port: int) -> bool:

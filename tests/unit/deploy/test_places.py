@@ -1,6 +1,9 @@
 """Ports: free ones are free, and outside the range the kernel gives to clients."""
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +26,15 @@ def test_a_taken_range_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(places, "_LAST_PORT", taken)
         with pytest.raises(NoFreePort):
             free_port()
+
+
+def test_no_port_is_named_twice_also_by_another_process() -> None:
+    code = "from deploy.local.places import free_port; print(*(free_port() for _ in range(50)))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    mine = {free_port() for _ in range(50)}
+    other = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    theirs = {int(port) for port in other.stdout.split()}
+    assert len(mine) == len(theirs) == 50
+    assert not mine & theirs
