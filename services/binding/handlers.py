@@ -186,13 +186,18 @@ class Handlers:
         body = self._tags.body(
             wish.tenant, f"update\x1f{wish.binding}\x1f{wish.version}\x1f{wish.expire_ms}"
         )
-        answer = await self._bindings.answered(wish.tenant, wish.request_id)
-        if answer is not None:
-            return await self._again(answer, body, deadline)
         for _ in range(_RACES):
-            old = await self._stored(wish.tenant, wish.binding)
             request = Answered(wish.request_id, body, self._clock.epoch_ms(), 0)
-            new = old.binding.updated(wish.version, wish.expire_ms, request, self._shortest_ms)
+            try:
+                old = await self._stored(wish.tenant, wish.binding)
+                new = old.binding.updated(wish.version, wish.expire_ms, request, self._shortest_ms)
+            except AxbridgeError:
+                # The request may have been answered already, also between two reads of ours, by
+                # a twin that the caller gave up on: so it is asked for after what refuses it.
+                answer = await self._bindings.answered(wish.tenant, wish.request_id)
+                if answer is None:
+                    raise
+                return await self._again(answer, body, deadline)
             try:
                 sequence = await self._bindings.change(old, new)
             except Taken as twin:

@@ -9,6 +9,7 @@ import pytest
 
 from services.binding.domain import Binding
 from services.binding.handlers import Create, Find, Handlers, Update
+from services.binding.ports import Stored
 from services.binding.vault import KeyedTags
 from services.runtime.clock import ManualClock
 from services.runtime.errors import AxbridgeError, Unavailable
@@ -120,6 +121,22 @@ async def test_a_repeated_update_answers_the_same(s: Subject) -> None:
     assert await s.handlers.update(wish, FAR) == longer
     with pytest.raises(AxbridgeError, match="REQUEST_ID_REUSED"):
         await s.handlers.update(replace(wish, expire_ms=wish.expire_ms + 1), FAR)
+
+
+async def test_an_update_that_lands_while_its_retry_reads_answers_the_retry(
+    s: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await s.handlers.create(s.wish(), FAR)
+    wish = Update(TENANT, made.id, str(uuid.uuid4()), 1, s.clock.epoch_ms() + DAY_MS)
+    get = s.bindings.get
+
+    async def late(binding: str) -> Stored | None:
+        monkeypatch.setattr(s.bindings, "get", get)
+        await s.handlers.update(wish, FAR)  # of the process that the caller gave up on
+        return await get(binding)
+
+    monkeypatch.setattr(s.bindings, "get", late)
+    assert (await s.handlers.update(wish, FAR)).version == 2
 
 
 async def test_pages_do_not_move_under_the_reader(s: Subject) -> None:
