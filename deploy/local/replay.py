@@ -11,7 +11,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -75,6 +75,20 @@ class Replay:
         self._places = asyncio.Semaphore(_LIVE)
         self.tally = Tally()
 
+    async def one_by_one(self, orders: Sequence[Order]) -> Tally:
+        """Binds and releases each order with nothing else going on, so that how long a change
+        takes to every router is not how long it queues."""
+        async with self._channels_open():
+            for order in orders:
+                binding, answered = await self._bind(order)
+                number = binding.number.removeprefix("numbers/")
+                self.tally.routable_ms.append(await self._propagated(order, number, answered, True))
+                released_at = await self._release(binding)
+                self.tally.refused_ms.append(
+                    await self._propagated(order, number, released_at, False)
+                )
+        return self.tally
+
     async def run(self, orders: Sequence[Order]) -> Tally:
         """Replays all orders; an order that fails is counted with its reason."""
         begun = time.monotonic()
@@ -84,16 +98,20 @@ class Replay:
             due = begun + (moment - first).total_seconds() / self._speed
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
+        async with self._channels_open(), asyncio.TaskGroup() as group:
+            for order in orders:
+                await until(order.bind_at)
+                await self._places.acquire()
+                group.create_task(self._live(order, until))
+        self.tally.seconds = time.monotonic() - begun
+        return self.tally
+
+    @contextlib.asynccontextmanager
+    async def _channels_open(self) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             for channel in self._channels:
                 await stack.enter_async_context(channel)
-            async with asyncio.TaskGroup() as group:
-                for order in orders:
-                    await until(order.bind_at)
-                    await self._places.acquire()
-                    group.create_task(self._live(order, until))
-        self.tally.seconds = time.monotonic() - begun
-        return self.tally
+            yield
 
     async def _live(self, order: Order, until: Until) -> None:
         try:
@@ -106,18 +124,7 @@ class Replay:
             self._progress()
 
     async def _life(self, order: Order, until: Until) -> None:
-        request = create_request(
-            self._tenant,
-            self._pool,
-            order.rider,
-            order.driver,
-            f"trip-{order.number}",
-            life=timedelta(days=1),
-        )
-        begun = time.perf_counter()
-        binding = await self._platform.CreateBinding(request, timeout=30, wait_for_ready=True)
-        answered = time.perf_counter()
-        self.tally.create_ms.append((answered - begun) * 1000)
+        binding, answered = await self._bind(order)
         number = binding.number.removeprefix("numbers/")
         probed = random.Random(order.number).random() < _PROBE_SHARE
         if probed:
@@ -134,6 +141,22 @@ class Replay:
             if call.late:
                 await until(call.at)
                 await self._place(order, call, number, released_at)
+
+    async def _bind(self, order: Order) -> tuple[binding_pb2.Binding, float]:
+        """The binding, and when the answer came."""
+        request = create_request(
+            self._tenant,
+            self._pool,
+            order.rider,
+            order.driver,
+            f"trip-{order.number}",
+            life=timedelta(days=1),
+        )
+        begun = time.perf_counter()
+        binding = await self._platform.CreateBinding(request, timeout=30, wait_for_ready=True)
+        answered = time.perf_counter()
+        self.tally.create_ms.append((answered - begun) * 1000)
+        return binding, answered
 
     async def _release(self, binding: binding_pb2.Binding) -> float:
         request = binding_service_pb2.ReleaseBindingRequest(name=binding.name)

@@ -8,7 +8,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rich.console import Console
@@ -26,6 +26,9 @@ from services.audit.verify import Verdict, verify_folder
 _TENANT: Final = "citytaxi"
 _POOL: Final = "rides"
 _DEFAULT_SECONDS: Final = 60.0
+_ALONE: Final = 200  # orders whose changes are timed one by one
+_ROUTABLE: Final = "create answered → every router connects"
+_REFUSED: Final = "release answered → every router refuses"
 _ORDERS_PER_BLOCK: Final = 8000  # of 10,000 numbers; each cools for a day after its order
 
 
@@ -51,14 +54,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
         tally = _replayed(cluster, orders, args.speed or max(1.0, span / _DEFAULT_SECONDS))
         _report(console, tally)
         begun = time.monotonic()
-        bootstrap = cluster.brokers.kafka.bootstrap
-        eventually(
-            lambda: not compare_with_topics(cluster.log, cluster.vkey, bootstrap),
-            120,
-            what="the sequencer to catch up",
-            every_seconds=0.5,
-        )
+
+        def caught_up() -> bool:
+            bootstrap = cluster.brokers.kafka.bootstrap
+            return not compare_with_topics(cluster.log, cluster.vkey, bootstrap)
+
+        eventually(caught_up, 120, what="the sequencer to catch up", every_seconds=0.5)
         console.print(f"audit caught up {time.monotonic() - begun:.1f} s after the last order")
+        idle = asyncio.run(_alone(cluster, orders[:_ALONE]))
+        rows = {_ROUTABLE: idle.routable_ms, _REFUSED: idle.refused_ms}
+        _milliseconds(console, "on an idle cluster, one order at a time", rows)
+        eventually(caught_up, 120, what="the sequencer to catch up", every_seconds=0.5)
         verdict = verify_folder(cluster.log, cluster.vkey)
         console.print(f"audit: {verdict}", style="green" if verdict.ok else "red")
     return _status(console, tally, verdict)
@@ -70,17 +76,24 @@ def _replayed(cluster: Cluster, orders: Sequence[Order], speed: float) -> Tally:
         task = progress.add_task("replaying", total=len(orders))
 
         async def replayed() -> Tally:
-            replay = Replay(
-                cluster.addresses["binding"],
-                cluster.routers,
-                _TENANT,
-                _POOL,
-                speed=speed,
-                progress=lambda: progress.advance(task),
-            )
-            return await replay.run(orders)
+            return await _replay(cluster, speed, lambda: progress.advance(task)).run(orders)
 
         return asyncio.run(replayed())
+
+
+async def _alone(cluster: Cluster, orders: Sequence[Order]) -> Tally:
+    return await _replay(cluster, 1.0).one_by_one(orders)
+
+
+def _replay(cluster: Cluster, speed: float, progress: Callable[[], None] = lambda: None) -> Replay:
+    return Replay(
+        cluster.addresses["binding"],
+        cluster.routers,
+        _TENANT,
+        _POOL,
+        speed=speed,
+        progress=progress,
+    )
 
 
 def _report(console: Console, tally: Tally) -> None:
@@ -93,14 +106,18 @@ def _report(console: Console, tally: Tally) -> None:
     for kind, number in tally.decisions.most_common():
         table.add_row(kind, str(number))
     console.print(table)
-    table = Table("milliseconds", "p50", "p90", "p99", "max", "samples")
-    for name, values in (
-        ("CreateBinding", tally.create_ms),
-        ("ReleaseBinding", tally.release_ms),
-        ("RouteCall", tally.route_ms),
-        ("create answered → every router connects", tally.routable_ms),
-        ("release answered → every router refuses", tally.refused_ms),
-    ):
+    _milliseconds(console, "while replaying", {
+        "CreateBinding": tally.create_ms,
+        "ReleaseBinding": tally.release_ms,
+        "RouteCall": tally.route_ms,
+        _ROUTABLE: tally.routable_ms,
+        _REFUSED: tally.refused_ms,
+    })  # fmt: skip
+
+
+def _milliseconds(console: Console, when: str, rows: dict[str, list[float]]) -> None:
+    table = Table(f"milliseconds {when}", "p50", "p90", "p99", "max", "samples")
+    for name, values in rows.items():
         cells = (f"{percentile(values, share):.1f}" for share in (0.5, 0.9, 0.99, 1.0))
         table.add_row(name, *cells, str(len(values)))
     console.print(table)
