@@ -1,4 +1,4 @@
-"""Whether allocator can do its job: its cell answers and is whole.
+"""Whether allocator can do its job: its cell answers and is whole, and their clocks agree.
 
 Refuses to count Kafka in: leases go on without it, for as long as the outbox has room.
 """
@@ -24,7 +24,7 @@ class Readiness:
         """Never ends by itself."""
         while True:
             try:
-                self.ready = await self._cell.refresh()
+                self.ready = await self._cell.refresh() and not self._cell.skewed
             except Unavailable:
                 self.ready = False
             await asyncio.sleep(self._every)

@@ -1,4 +1,4 @@
-"""Whether binding can do its job: its cell answers and is whole.
+"""Whether binding can do its job: its cell answers and is whole, and their clocks agree.
 
 Refuses to count neighbours in: without Kafka or allocator reads go on, and writes say when to
 retry. Invariant: `ready` is never older than the last answer of the store.
@@ -24,7 +24,7 @@ class Readiness:
         """Never ends by itself."""
         while True:
             try:
-                self.ready = await self._cell.refresh()
+                self.ready = await self._cell.refresh() and not self._cell.skewed
             except Unavailable:
                 self.ready = False
             await asyncio.sleep(_EVERY_SECONDS)

@@ -3,7 +3,8 @@
 Refuses every command while the store is not known to be whole. Invariant: a connection is used only
 after the server behind it was recognised by its run id; a server that restarted or failed over is
 marked as healing before the first command reaches it, so nothing is served from a rolled-back
-store.
+store. While its own clock and the store's are known to disagree nothing is served either: of the
+two, one would have things ended, cooled or begun at a wrong time (design decision 16).
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 from redis.maint_notifications import MaintNotificationsConfig
 
 from services.runtime.acks import Acks
+from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import Unavailable
 from services.runtime.tasks import ended
 
@@ -31,6 +33,7 @@ _PRELUDE: Final = Path(__file__).parent / "lua" / "cell.lua"
 _MAX_OUTBOX: Final = 100_000  # 20 s of China's average rate; beyond it writes are refused
 _WAIT_SECONDS: Final = 5.0
 _REPLY_SECONDS: Final = 5.0
+_SKEW_MS: Final = 2000
 _RECOGNISE: Final = """
 local known = redis.call('HGET', KEYS[1], 'run_id')
 if known and known ~= ARGV[1] then
@@ -64,11 +67,21 @@ class Cell:
     """One cell. Used from one event loop; `open` before the first call, `close` after the last."""
 
     def __init__(
-        self, url: str, service: str, cell: str, functions: str, *, max_outbox: int = _MAX_OUTBOX
+        self,
+        url: str,
+        service: str,
+        cell: str,
+        functions: str,
+        *,
+        max_outbox: int = _MAX_OUTBOX,
+        clock: Clock | None = None,
     ) -> None:
         self.service = service
         self.name = cell
         self.acks = Acks()
+        # This clock and the store's are more than 2 s apart, as of the last `refresh`.
+        self.skewed = False
+        self._now = (clock or SystemClock()).epoch_ms
         self._functions = functions
         self._max_outbox = max_outbox
         self._epoch = b""
@@ -111,9 +124,11 @@ class Cell:
         Concurrent calls travel in one pipeline. Returns the function's array.
 
         Raises:
-            Unavailable: STORE_UNAVAILABLE, STORE_HEALING or OUTBOX_FULL; the function may have been
-                applied only in the first case.
+            Unavailable: STORE_UNAVAILABLE, STORE_HEALING, OUTBOX_FULL or CLOCK_SKEWED; the function
+                may have been applied only in the first case.
         """
+        if self.skewed:
+            raise unavailable("CLOCK_SKEWED")
         reply: list[Any] = []
         for _ in range(2):  # the second time with the store epoch just learnt
             reply = await self.call_as(self._epoch, function, keys, args)
@@ -156,12 +171,18 @@ class Cell:
         await self.acks.wait(sequence, timeout)
 
     async def refresh(self) -> bool:
-        """Learns the store epoch. True if the cell is ready."""
+        """Learns the store epoch, and whether the clocks agree. True if the cell is ready."""
+        asked_ms = self._now()
         try:
-            meta: list[Any] = await self.redis.hmget(self._meta, ["state", "store_epoch", "acked"])
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.hmget(self._meta, ["state", "store_epoch", "acked"])
+                pipe.time()
+                (state, epoch, acked), (seconds, micros) = await pipe.execute()
         except RedisError:
             raise unavailable("STORE_UNAVAILABLE") from None
-        state, epoch, acked = meta
+        store_ms = seconds * 1000 + micros // 1000
+        # The store said so at some moment between; what is within both is no disagreement.
+        self.skewed = not asked_ms - _SKEW_MS <= store_ms <= self._now() + _SKEW_MS
         if state != b"ready":
             return False
         self._epoch = epoch
@@ -272,5 +293,5 @@ def _refuses(error: ResponseError) -> bool:
 
 
 def unavailable(reason: str) -> Unavailable:
-    """STORE_HEALING, STORE_UNAVAILABLE or OUTBOX_FULL, with a hint when to retry."""
+    """STORE_HEALING, STORE_UNAVAILABLE, OUTBOX_FULL or CLOCK_SKEWED, with a hint when to retry."""
     return Unavailable(reason, retry_after=timedelta(seconds=0.5))

@@ -3,6 +3,9 @@
 Every process of a service runs an Owner; the lease in the cell lets one of them work. Refuses to do
 anything between losing the lease and holding it again. Invariant: what an owner does after its
 term is over has no effect, since every function that matters checks owner and epoch.
+
+An owner whose clock comes to disagree with the store's gives way, since its jobs rest then. Where
+all clocks disagree (the store's has stepped) one of them owns the cell all the same and relays.
 """
 
 import asyncio
@@ -27,6 +30,7 @@ from services.runtime.tasks import ended
 LEASE_MS: Final = 3000
 _KEEP_SECONDS: Final = 1.0  # a third of the lease: two renewals may fail
 _RETRY_SECONDS: Final = 0.2
+_GIVE_WAY_SECONDS: Final = 2.0  # ten tries of those whose clock is right
 
 _log = logging.getLogger(__name__)
 
@@ -75,10 +79,16 @@ class Owner:
                     OSError,
                 ) as why:
                     _log.warning("ownership interrupted: %s", type(why).__name__)
+                if self._cell.skewed:
+                    await self._resign()
+                    await asyncio.sleep(_GIVE_WAY_SECONDS)
                 await asyncio.sleep(_RETRY_SECONDS)
         finally:
-            with contextlib.suppress(Unavailable, RedisError):
-                await self._cell.raw("resign", args=(self._owner,))
+            await self._resign()
+
+    async def _resign(self) -> None:
+        with contextlib.suppress(Unavailable, RedisError):
+            await self._cell.raw("resign", args=(self._owner,))
 
     async def _loaded(self) -> None:
         while True:
@@ -150,8 +160,12 @@ class Owner:
     async def _keep(self, whole: bool = False) -> None:
         """Keeps the lease; with `whole` only as long as nobody marks the store as one to heal: an
         owner that went on would keep everybody from healing it."""
+        skewed = self._cell.skewed
         while True:
             await asyncio.sleep(_KEEP_SECONDS)
+            if self._cell.skewed and not skewed:
+                raise Deposed("SKEWED")
+            skewed = self._cell.skewed
             answer, *rest = await self._cell.raw("acquire", args=(self._owner, LEASE_MS))
             if answer != b"OWNER":
                 raise Deposed(answer.decode())

@@ -6,6 +6,7 @@ from pathlib import Path
 from axbridge.runtime.v1 import outbox_pb2
 
 from services.runtime.cell import Cell, library
+from services.runtime.clock import Clock
 from services.runtime.envelope import header_int
 from services.runtime.owner import Owner
 from services.runtime.publisher import Publishing
@@ -17,8 +18,8 @@ TOY = library("toy", [Path(__file__).parent / "lua" / "toy.lua"])
 class Toy:
     """Writes `name = value` with the next version; state topic keyed by name, one partition."""
 
-    def __init__(self, url: str, cell: str, topic: str) -> None:
-        self.cell = Cell(url, "toy", cell, TOY)
+    def __init__(self, url: str, cell: str, topic: str, clock: Clock | None = None) -> None:
+        self.cell = Cell(url, "toy", cell, TOY, clock=clock)
         self.topic = topic
         self.topics: Sequence[str] = (topic,)
 

@@ -13,6 +13,7 @@ class StubCell:
 
     def __init__(self) -> None:
         self.whole: bool | None = False
+        self.skewed = False
 
     async def refresh(self) -> bool:
         if self.whole is None:
@@ -29,4 +30,8 @@ async def test_readiness_follows_the_cell() -> None:
         async with asyncio.timeout(5):
             while readiness.ready is not ready:
                 await asyncio.sleep(0.001)
+    stub.skewed = True
+    async with asyncio.timeout(5):
+        while readiness.ready:
+            await asyncio.sleep(0.001)
     await ended([running])
