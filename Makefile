@@ -6,7 +6,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/gen
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock proto proto-check proto-release format lint k8s-check unit contract \
-    component e2e fault interop test brokers up down demo replay bench ci clean
+    component e2e fault interop packages test brokers up down demo replay bench ci clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -84,11 +84,17 @@ component: $(READY) ## each service on real brokers, its neighbours stubbed
 e2e: $(READY) ## the main job over all processes
 	$(PYTEST) tests/e2e
 
-fault: $(READY) ## kill, freeze and lose things, then check what must hold
-	$(PYTEST) tests/fault
+fault: $(READY) ## kill, freeze, lose and misdate things, then check what holds (needs libfaketime)
+	$(PYTEST) tests/fault tests/interop/test_clock_steps.py
 
-interop: $(READY) ## verifiers that nobody here wrote (needs Go)
+interop: $(READY) ## with programs that nobody here wrote (needs Go and `make packages`)
 	$(PYTEST) tests/interop
+
+PACKAGES = libfaketime
+
+packages: ## install the system packages that interop and fault need (Debian, as root)
+	@dpkg-query -W $(PACKAGES) >/dev/null 2>&1 || \
+	    { apt-get -qq update && apt-get -qq install -y --no-install-recommends $(PACKAGES); }
 
 test: $(READY) ## every test that needs no system package
 	$(PYTEST) -n 2 --dist loadfile --ignore=tests/interop tests

@@ -5,6 +5,7 @@ otherwise write to one append-only file, each over what the other wrote.
 """
 
 import fcntl
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -44,12 +45,15 @@ class Brokers:
         kafka_port: int | None = None,
         valkey_port: int | None = None,
         appendonly: bool = True,
+        valkey_env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.lock = folder / "lock"
         self._held = ExitStack()
         self.kafka = Kafka(folder / "kafka", port=kafka_port)
-        self.valkey = Valkey(folder / "valkey", port=valkey_port, appendonly=appendonly)
+        self.valkey = Valkey(
+            folder / "valkey", port=valkey_port, appendonly=appendonly, env=valkey_env
+        )
 
     def __enter__(self) -> Self:
         return self.start()

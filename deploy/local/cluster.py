@@ -40,7 +40,11 @@ class Process:
 
 
 class Cluster:
-    """A context in which the system runs; ports are free ones unless `ports` names them."""
+    """A context in which the system runs; ports are free ones unless `ports` names them.
+
+    `environment` is added to every service's, `environments` by name to one process's (`valkey`
+    too).
+    """
 
     def __init__(
         self,
@@ -53,17 +57,20 @@ class Cluster:
         ports: Mapping[str, int] | None = None,
         appendonly: bool = True,
         environment: Mapping[str, str] | None = None,
+        environments: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.folder = folder
         self._ports = dict(ports or {})
         self._partitions = partitions
         self._environment = dict(environment or {})
+        self._environments = dict(environments or {})
         self._announced = False
         self.brokers = Brokers(
             folder,
             kafka_port=self._ports.get("kafka"),
             valkey_port=self._ports.get("valkey"),
             appendonly=appendonly,
+            valkey_env=self._environments.get("valkey"),
         )
         self.keys = folder / "keys"
         self.log = folder / "audit" / "log"
@@ -224,7 +231,12 @@ class Cluster:
             plan.name,
             [sys.executable, "-m", plan.module],
             log=self.folder / "logs" / f"{plan.name}.log",
-            env={**named, **self._environment, "PYTHONPATH": path},
+            env={
+                **named,
+                **self._environment,
+                **self._environments.get(plan.name, {}),
+                "PYTHONPATH": path,
+            },
             cwd=ROOT,
         )
 

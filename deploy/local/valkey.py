@@ -5,6 +5,7 @@ With it, `appendfsync` decides what a kill may lose (a killed process loses noth
 written, a lost host up to one second with `everysec`).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -28,6 +29,7 @@ class Valkey:
         port: int | None = None,
         appendonly: bool = False,
         appendfsync: Literal["always", "everysec", "no"] = "everysec",
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.port = port or free_port()
@@ -44,7 +46,8 @@ class Valkey:
             "logfile": "",
         }
         flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self.child = Child("valkey", [get_binary_path(), *flags], log=folder / "valkey.log")
+        command = [get_binary_path(), *flags]
+        self.child = Child("valkey", command, log=folder / "valkey.log", env=env)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -1,7 +1,9 @@
-"""The Go toolchain, or a word why there is none: a skip, except where CI is set."""
+"""What the machine must bring, or a word why it does not: a skip, except where CI is set."""
 
 import os
 import shutil
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -10,7 +12,19 @@ def go() -> str:
     """The go command. Without one the test is skipped; in CI it fails."""
     found = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI runs what is written in Go, but there is no Go toolchain")
-        pytest.skip("no Go toolchain: nothing was checked with foreign programs")
+        _missing("no Go toolchain: nothing was checked with foreign programs")
     return found
+
+
+def faketime() -> str:
+    """The library of Debian's `libfaketime`; without it the test is skipped, and fails in CI."""
+    found = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if found is None:
+        _missing("no libfaketime: no clock was stepped")
+    return str(found)
+
+
+def _missing(why: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
