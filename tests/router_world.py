@@ -80,6 +80,7 @@ class World:
         direction: int = binding_pb2.CALL_DIRECTION_BOTH,
         minutes: int = 30,
         released: bool = False,
+        options: str = "",
     ) -> events_pb2.Route:
         """The Route record that binding publishes; a, b in E.164."""
         expire_ms = expire_ms or now_ms() + 60 * MINUTE_MS
@@ -90,6 +91,7 @@ class World:
             mode=binding_pb2.BINDING_MODE_AXB, state=binding_pb2.BINDING_STATE_ACTIVE,
             direction=direction, max_call_minutes=minutes, expire_time=expire,  # type: ignore[arg-type]
             tag_a=tag_a, tag_b=tag_b, lease_epoch=1, industry_id="taxi",
+            options=options,
         )  # fmt: skip
         if released:
             route.state = binding_pb2.BINDING_STATE_RELEASED
@@ -102,6 +104,7 @@ class World:
                 tenant=self.tenant, binding=binding, number=number, version=version,
                 mode=route.mode, direction=direction, max_call_minutes=minutes,
                 expire_ms=expire_ms, side=side, caller_tag=caller_tag,  # type: ignore[arg-type]
+                options=options,
             )  # fmt: skip
             box = seal(key, key_id, callee.encode(), bound)
             getattr(route, f"callee_{side}").CopyFrom(

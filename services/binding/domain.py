@@ -9,6 +9,7 @@ from enum import Enum, IntEnum
 from typing import Final
 
 from services.runtime.errors import Aborted, FailedPrecondition, InvalidArgument
+from services.runtime.options import NONE, Options
 
 SHORTEST_MS: Final = 60_000
 _DAY_MS: Final = 24 * 60 * 60_000
@@ -62,6 +63,21 @@ class Terms:
     direction: Direction = Direction.BOTH
     max_call_minutes: int = 0
     customer_data: bytes = b""
+    options: Options = NONE
+
+    def check(self, now: int, shortest_ms: int = SHORTEST_MS) -> None:
+        """Raises InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON, EXPIRY_TOO_FAR, START_AFTER_END."""
+        check_expiry(self.expire_ms, now, shortest_ms)
+        if self.options.start_ms >= self.expire_ms:
+            raise InvalidArgument("START_AFTER_END", "start_time is not ahead of the expiry")
+
+    def check_number(self, *, exclusive: bool) -> None:
+        """Raises FailedPrecondition: OPTION_NEEDS_EXCLUSIVE."""
+        if self.options.stranger and not exclusive:
+            raise FailedPrecondition(
+                "OPTION_NEEDS_EXCLUSIVE", "of a shared number nobody knows whose policy counts",
+                field="options.unknown_caller",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -121,23 +137,50 @@ class Binding:
         Raises:
             FailedPrecondition: BINDING_ENDED, also from its expiry on: calls are refused by then.
             Aborted: VERSION_STALE.
-            InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON, EXPIRY_TOO_FAR.
+            InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON, EXPIRY_TOO_FAR, START_AFTER_END.
         """
         now = request.time_ms
-        if not self.live or self.terms.expire_ms <= now:
-            raise FailedPrecondition(
-                "BINDING_ENDED", "an ended binding cannot be changed", binding=self.id
-            )
+        self._check_changeable(now)
         if version != self.version:
             raise stale(self.version)
-        check_expiry(expire_ms, now, shortest_ms)
+        terms = replace(self.terms, expire_ms=expire_ms)
+        terms.check(now, shortest_ms)
+        return replace(
+            self,
+            terms=terms,
+            version=self.version + 1,
+            update_ms=now,
+            requests=(*_recent(self.requests, now), replace(request, version=self.version + 1)),
+        )
+
+    def renewed(self, call_ms: int, now: int) -> "Binding":
+        """The binding with its end behind a call; itself where it ends late enough.
+
+        Raises:
+            FailedPrecondition: BINDING_ENDED, BINDING_NOT_SLIDING.
+        """
+        self._check_changeable(now)
+        sliding_ms = self.terms.options.sliding_seconds * 1000
+        if not sliding_ms:
+            raise FailedPrecondition(
+                "BINDING_NOT_SLIDING", "calls do not move its end", binding=self.id
+            )
+        expire_ms = min(min(call_ms, now) + sliding_ms, now + LONGEST_MS)
+        if expire_ms <= self.terms.expire_ms:
+            return self
         return replace(
             self,
             terms=replace(self.terms, expire_ms=expire_ms),
             version=self.version + 1,
             update_ms=now,
-            requests=(*_recent(self.requests, now), replace(request, version=self.version + 1)),
+            requests=_recent(self.requests, now),
         )
+
+    def _check_changeable(self, now: int) -> None:
+        if not self.live or self.terms.expire_ms <= now:
+            raise FailedPrecondition(
+                "BINDING_ENDED", "an ended binding cannot be changed", binding=self.id
+            )
 
     def released(self, now: int, reason: Reason, version: int = 0) -> "Binding":
         """The binding, ended. Whoever ends it after its expiry, it has expired.

@@ -9,18 +9,17 @@ import base64
 import binascii
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from services.binding.commands import Create, Find, Update
 from services.binding.domain import (
     SHORTEST_MS,
     Answered,
     Binding,
     Lease,
     Reason,
-    Terms,
-    check_expiry,
     stale,
 )
 from services.binding.ports import (
@@ -40,6 +39,7 @@ from services.runtime.errors import (
     Aborted,
     AlreadyExists,
     AxbridgeError,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     ResourceExhausted,
@@ -52,39 +52,6 @@ _REFILL: Final = timedelta(seconds=5)
 _RACES: Final = 5
 _WAIT_SECONDS: Final = 5.0
 _MARGIN_SECONDS: Final = 0.1  # the answer, LOG_UNAVAILABLE included, arrives inside the deadline
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Create:
-    """Bind A and B."""
-
-    tenant: str
-    request_id: str
-    a: PhoneNumber
-    b: PhoneNumber
-    terms: Terms
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Update:
-    """Move a binding's expiry."""
-
-    tenant: str
-    binding: str
-    request_id: str
-    version: int
-    expire_ms: int
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Find:
-    """A page of bindings by exactly one of order, number and party."""
-
-    tenant: str
-    by: str | PhoneNumber
-    kind: str
-    limit: int
-    token: str
 
 
 class Handlers:
@@ -108,13 +75,17 @@ class Handlers:
 
     async def create(self, wish: Create, deadline: float) -> Binding:
         """Binds through a number of the pool. See CreateBinding."""
-        terms, tenant = wish.terms, wish.tenant
-        body = self._tags.body(tenant, _canonical(wish))
+        tenant = wish.tenant
+        body = self._tags.body(tenant, wish.canonical())
         tags = self._tags.party(tenant, wish.a.e164), self._tags.party(tenant, wish.b.e164)
+        if wish.life_ms:
+            expire_ms = self._clock.epoch_ms() + wish.life_ms
+            wish = replace(wish, terms=replace(wish.terms, expire_ms=expire_ms))
+        terms = wish.terms
         excluded: tuple[str, ...] = ()
         for _ in range(_LEASES):
             try:
-                check_expiry(terms.expire_ms, self._clock.epoch_ms(), self._shortest_ms)
+                terms.check(self._clock.epoch_ms(), self._shortest_ms)
                 lease = await self._numbers.lease(terms.pool, tags, excluded, self._left(deadline))
             except AxbridgeError:
                 # A repeated request gets its answer also where allocator is away, the pool is
@@ -124,6 +95,7 @@ class Handlers:
                     raise
                 return await self._again(answer, body, deadline)
             try:
+                terms.check_number(exclusive=lease.exclusive)
                 return await self._bind(wish, body, tags, lease, deadline)
             except LeaseRefused as refusal:
                 if refusal.reason != "LEASE_STALE":
@@ -132,6 +104,9 @@ class Handlers:
             except Taken as twin:
                 self._numbers.give_back(terms.pool, lease)
                 return await self._again(twin.answer, body, deadline)
+            except FailedPrecondition:
+                self._numbers.give_back(terms.pool, lease)
+                raise
         raise ResourceExhausted(
             "POOL_EXHAUSTED",
             "no number of the pool can take these parties now",
@@ -183,9 +158,7 @@ class Handlers:
 
     async def update(self, wish: Update, deadline: float) -> Binding:
         """Moves the expiry, compare-and-set by version. See UpdateBinding."""
-        body = self._tags.body(
-            wish.tenant, f"update\x1f{wish.binding}\x1f{wish.version}\x1f{wish.expire_ms}"
-        )
+        body = self._tags.body(wish.tenant, wish.canonical())
         for _ in range(_RACES):
             request = Answered(wish.request_id, body, self._clock.epoch_ms(), 0)
             try:
@@ -204,6 +177,21 @@ class Handlers:
                 return await self._again(twin.answer, body, deadline)
             except Lost:
                 continue  # read again: it says whether it is stale or has ended
+            await self._bindings.published(sequence, self._left(deadline))
+            return new
+        raise _contended()
+
+    async def renew(self, tenant: str, binding: str, call_ms: int, deadline: float) -> Binding:
+        """Moves the end behind a call, where that is later. See RenewBinding."""
+        for _ in range(_RACES):
+            old = await self._stored(tenant, binding)
+            new = old.binding.renewed(call_ms, self._clock.epoch_ms())
+            sequence = old.sequence
+            try:
+                if new is not old.binding:
+                    sequence = await self._bindings.change(old, new)
+            except Lost:
+                continue
             await self._bindings.published(sequence, self._left(deadline))
             return new
         raise _contended()
@@ -251,16 +239,6 @@ class Handlers:
 
     def _left(self, deadline: float) -> float:
         return max(0.0, min(_WAIT_SECONDS, deadline - self._clock.monotonic() - _MARGIN_SECONDS))
-
-
-def _canonical(wish: Create) -> str:
-    """The request's text for its hash; the same however a number was written. No part before the
-    last holds the separator."""
-    t = wish.terms
-    return "\x1f".join((
-        "create", t.pool, wish.a.e164, wish.b.e164, t.order_id, t.industry_id, str(t.expire_ms),
-        str(t.direction.value), str(t.max_call_minutes), t.customer_data.hex(),
-    ))  # fmt: skip
 
 
 def _token(mark: bytes, last: str) -> str:

@@ -12,9 +12,11 @@ from axbridge.type.v1 import sealed_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.binding.choices import shown
 from services.binding.domain import Answered, Binding, Direction, Reason, State, Terms
 from services.runtime.aead import Sealed
 from services.runtime.errors import Malformed
+from services.runtime.options import Options, parse
 
 _AXB: Final = binding_pb2.BINDING_MODE_AXB
 _STATES: Final = {
@@ -79,6 +81,7 @@ def from_record(
             direction=Direction(route.direction),
             max_call_minutes=route.max_call_minutes,
             customer_data=customer_data,
+            options=_options(route.options),
         ),
         tag_a=route.tag_a,
         tag_b=route.tag_b,
@@ -112,6 +115,13 @@ def secrets_of(binding: Binding, evidence: Sealed | None) -> bytes:
     ).SerializeToString()
 
 
+def _options(text: str) -> Options:
+    try:
+        return parse(text)
+    except ValueError:
+        raise Malformed("ROUTE_MALFORMED") from None
+
+
 def unsealed(box: sealed_pb2.Sealed) -> Sealed | None:
     """The box without the proto; None for an empty one."""
     return Sealed(box.key_id, box.box) if box.box else None
@@ -141,6 +151,7 @@ def fact_of(binding: Binding) -> events_pb2.BindingFact:
         expire_time=timestamp(terms.expire_ms),
         industry_id=terms.industry_id,
         lease_epoch=binding.lease_epoch,
+        options=shown(terms.options),
     )
 
 
@@ -165,6 +176,7 @@ def route_of(binding: Binding, copies: Copies) -> events_pb2.Route:
         cool_until=timestamp(binding.cool_until_ms),
         release_reason=REASONS[binding.reason],
         industry_id=terms.industry_id,
+        options=terms.options.text,
     )
 
 

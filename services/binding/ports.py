@@ -76,7 +76,8 @@ class Bindings(Protocol):
         """The binding, or None where it never was or is forgotten."""
 
     async def change(self, old: Stored, new: Binding) -> int:
-        """Stores and announces new terms of a live binding, sealing its copies anew.
+        """Stores and announces new terms of a live binding, sealing its copies anew. The newest of
+        its requests is claimed, if it made this version.
 
         Raises:
             Lost: it is not at `old` any more, has ended, or expired by the store's clock.

@@ -44,6 +44,12 @@ class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
         deadline = self._deadline(context)
         return translate.resource(await self._handlers.update(translate.update(request), deadline))
 
+    async def RenewBinding(
+        self, request: binding_service_pb2.RenewBindingRequest, context: Any
+    ) -> binding_pb2.Binding:
+        deadline = self._deadline(context)
+        return translate.resource(await self._handlers.renew(*translate.renew(request), deadline))
+
     async def ReleaseBinding(
         self, request: binding_service_pb2.ReleaseBindingRequest, context: Any
     ) -> binding_pb2.Binding:

@@ -90,9 +90,11 @@ class CellBindings:
     async def change(self, old: Stored, new: Binding) -> int:
         """See ports.Bindings."""
         put = await self.again(old, new)
+        put.args.append(old.binding.version)
         request = new.requests[-1]
-        put.keys.append(self._request(new.tenant, request.request_id))
-        put.args.extend((old.binding.version, request.body_hash))
+        if request.version == new.version:  # else it was no request that changed it
+            put.keys.append(self._request(new.tenant, request.request_id))
+            put.args.append(request.body_hash)
         reply = await self._cell.call("change", *put)
         if reply[0] == b"KNOWN":
             raise Taken(_answer(reply[1]))

@@ -10,11 +10,13 @@ from typing import Final, NoReturn
 from axbridge.binding.v1 import binding_pb2, binding_service_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.binding import choices
+from services.binding.commands import Create, Find, Update
 from services.binding.domain import Binding, Direction, Terms
-from services.binding.handlers import Create, Find, Update
 from services.binding.messages import DIRECTIONS, REASONS, millis, timestamp
 from services.runtime.errors import InvalidArgument
 from services.runtime.ids import request_id
+from services.runtime.options import NONE
 from services.runtime.phone import PhoneNumber, is_middle_number, parse_party
 
 _SEGMENT: Final = r"[a-z][a-z0-9-]{0,31}"
@@ -40,8 +42,8 @@ _DIRECTIONS: Final = {0: Direction.BOTH, **{each.value: each for each in Directi
 
 
 def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
-    """Raises InvalidArgument: REQUEST_ID_INVALID, PARTY_NUMBER_…, PARTIES_EQUAL, EXPIRY_PAST,
-    INVALID_FIELD."""
+    """Raises InvalidArgument: REQUEST_ID_INVALID, PARTY_NUMBER_…, PARTIES_EQUAL, EXPIRY_PAST, those
+    of `choices.read`, INVALID_FIELD."""
     tenant = _matched(_TENANT, request.parent, "parent")[1]
     identity = request_id(request.request_id)
     if _matched(_POOL, request.pool, "pool")[1] != tenant:
@@ -55,7 +57,10 @@ def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
         _invalid("max_call_minutes")
     if len(request.customer_data) > _LONGEST_DATA:
         _invalid("customer_data")
-    expire = _expiry(request.HasField("expire_time"), request.expire_time)
+    expire, life_ms = 0, _life(request)
+    if not life_ms:
+        expire = _expiry(request.HasField("expire_time"), request.expire_time)
+    options = choices.read(request.options, direction) if request.HasField("options") else NONE
     a = parse_party(request.number_a.e164, "number_a")
     b = parse_party(request.number_b.e164, "number_b")
     if a == b:
@@ -73,7 +78,9 @@ def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
             direction=direction,
             max_call_minutes=request.max_call_minutes,
             customer_data=request.customer_data,
+            options=options,
         ),
+        life_ms,
     )
 
 
@@ -84,6 +91,12 @@ def update(request: binding_service_pb2.UpdateBindingRequest) -> Update:
         _invalid("version")
     expire = _expiry(request.HasField("expire_time"), request.expire_time)
     return Update(tenant, binding, request_id(request.request_id), request.version, expire)
+
+
+def renew(request: binding_service_pb2.RenewBindingRequest) -> tuple[str, str, int]:
+    """Tenant, binding and the call's time. Raises InvalidArgument: EXPIRY_PAST, INVALID_FIELD."""
+    tenant, binding = name(request.name)
+    return tenant, binding, _moment(request.HasField("call_time"), request.call_time, "call_time")
 
 
 def release(request: binding_service_pb2.ReleaseBindingRequest) -> tuple[str, str, int]:
@@ -140,6 +153,7 @@ def resource(binding: Binding) -> binding_pb2.Binding:
         release_time=timestamp(binding.release_ms),
         version=binding.version,
         customer_data=terms.customer_data,
+        options=choices.shown(terms.options),
     )
 
 
@@ -157,11 +171,28 @@ def _order(text: str) -> str:
 
 
 def _expiry(given: bool, time: Timestamp) -> int:
-    if not given or not 0 <= time.nanos < 1_000_000_000 or abs(time.seconds) >= _YEAR_10000:
-        _invalid("expire_time")
+    ms = _moment(given, time, "expire_time")
     if time.seconds <= 0:  # before any clock; also keeps 0 for "not yet"
         raise InvalidArgument("EXPIRY_PAST", "expire_time lies in the past")
+    return ms
+
+
+def _moment(given: bool, time: Timestamp, field: str) -> int:
+    if not given or not 0 <= time.nanos < 1_000_000_000 or abs(time.seconds) >= _YEAR_10000:
+        _invalid(field)
     return millis(time)
+
+
+def _life(request: binding_service_pb2.CreateBindingRequest) -> int:
+    """The relative expiry in milliseconds, 0 where there is none."""
+    span = request.life
+    if not request.HasField("life"):
+        return 0
+    if request.HasField("expire_time") or not 0 <= span.nanos < 1_000_000_000:
+        _invalid("life")
+    if not 0 < span.seconds < _YEAR_10000:
+        _invalid("life")
+    return span.seconds * 1000 + span.nanos // 1_000_000
 
 
 def _invalid(field: str) -> NoReturn:

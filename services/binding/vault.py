@@ -165,4 +165,5 @@ def _bound(binding: Binding, side: Literal["a", "b"]) -> bytes:
         expire_ms=terms.expire_ms,
         side=side,
         caller_tag=binding.tag_b if side == "a" else binding.tag_a,
+        options=terms.options.text,
     )

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from services.runtime.options import NONE, Options, parse
+
 MARK: Final = "【号码保护】"  # R3: people see that a protected number is used
 
 
@@ -29,10 +31,13 @@ class Refusal(IntEnum):
     DIRECTION = 8
     VIEW_STALE = 9
     KEY_UNAVAILABLE = 10
+    NOT_STARTED = 11
+    OUTSIDE_HOURS = 12
+    UNSUPPORTED = 13
 
 
-# Q.850 causes: 1 unallocated number, 21 call rejected, 28 invalid number format, 41 temporary
-# failure. The announcement is a name that the switch maps to its own recording.
+# Q.850 causes: 1 unallocated number, 16 normal clearing, 21 call rejected, 28 invalid number
+# format, 41 temporary failure. The announcement is a name that the switch maps to its recording.
 TREATMENT: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.DIALLED_INVALID: (28, "invalid-number"),
     Refusal.BLOCK_FOREIGN: (1, "unallocated-number"),
@@ -44,7 +49,16 @@ TREATMENT: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.DIRECTION: (21, "wrong-direction"),
     Refusal.VIEW_STALE: (41, "try-later"),
     Refusal.KEY_UNAVAILABLE: (41, "try-later"),
+    Refusal.NOT_STARTED: (21, "not-yet"),
+    Refusal.OUTSIDE_HOURS: (21, "outside-hours"),
+    Refusal.UNSUPPORTED: (41, "try-later"),
 }
+
+
+class Mode(IntEnum):
+    """The modes that this router knows."""
+
+    AXB = 1
 
 
 class Direction(IntEnum):
@@ -95,7 +109,8 @@ class Call(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What the view says about one caller on one number. `box` is the callee's route copy."""
+    """What the view says about one caller on one number. `box` is the callee's route copy, empty
+    where there is none; `options` is their text (services/runtime/options.py), mostly empty."""
 
     tenant: str
     binding: str
@@ -110,6 +125,7 @@ class Entry(NamedTuple):
     industry_id: str
     key_id: str
     box: bytes
+    options: str = ""
 
     def __repr__(self) -> str:
         return f"<Entry {self.tenant}/{self.binding} version {self.version}>"
@@ -165,13 +181,61 @@ def decide(
         return Refusal.CALLER_INVALID
     if entry is None:
         return Refusal.NOT_BOUND
+    plain = entry.mode == 1 and not entry.options
+    if not plain and not entry.caller_side:
+        return Refusal.NOT_BOUND  # a stranger's entry says only what the stranger hears
     if not entry.active:
         return Refusal.RELEASED
     if now_ms >= entry.expire_ms:
         return Refusal.EXPIRED
     if (entry.direction, entry.caller_side) not in _MAY_CALL:
         return Refusal.DIRECTION
-    return None
+    return None if plain else _restricted(entry, now_ms)
+
+
+def _restricted(entry: Entry, now_ms: int) -> Refusal | None:
+    """Why mode or options refuse the call. Unknown ones do: nothing is guessed."""
+    options = options_of(entry)
+    if entry.mode != Mode.AXB or options is None:
+        return Refusal.UNSUPPORTED
+    if now_ms < options.start_ms:
+        return Refusal.NOT_STARTED
+    try:
+        inside = options.open_at(now_ms)
+    except LookupError:  # a zone that this machine has not
+        return Refusal.UNSUPPORTED
+    return None if inside else Refusal.OUTSIDE_HOURS
+
+
+def options_of(entry: Entry) -> Options | None:
+    """The entry's options; None if this router does not know all of them."""
+    try:
+        return parse(entry.options)
+    except ValueError:
+        return None
+
+
+class Treatment(NamedTuple):
+    """What a refused caller meets. `play`: the call is answered, the announcement played."""
+
+    cause: int
+    announcement: str
+    play: bool = False
+
+
+_ENDED: Final = frozenset((Refusal.EXPIRED, Refusal.RELEASED))
+
+
+def treatment(refusal: Refusal, entry: Entry | None) -> Treatment:
+    """The tenant's own treatment where the entry names one, else the platform's."""
+    options = (options_of(entry) if entry is not None and entry.options else None) or NONE
+    if refusal is Refusal.NOT_BOUND and options.stranger:
+        return Treatment(
+            16 if options.stranger_play else 21, options.stranger, options.stranger_play
+        )
+    if refusal in _ENDED and options.after:
+        return Treatment(21, options.after)
+    return Treatment(*TREATMENT[refusal])
 
 
 class Leg(IntEnum):

@@ -113,12 +113,15 @@ def _bound(number: str, entry: Entry, tag: bytes) -> bytes:
     """`sealing.route_associated` in one step: of the fields that `decide` judged, not of any kept
     beside the box. What holds an 0x1f somewhere has one too many here as well, and opens nothing,
     since no box was ever bound to such parts."""
-    (tenant, binding, version, _, caller_side, mode, direction, minutes, expire_ms, _, _, _,
-     _) = entry  # fmt: skip
-    return (
+    (tenant, binding, version, _, caller_side, mode, direction, minutes, expire_ms, _, _, _, _,
+     options) = entry  # fmt: skip
+    bound = (
         f"route\x1f{tenant}\x1f{binding}\x1f{number}\x1f{version}\x1f{mode}\x1f{direction}\x1f"
         f"{minutes}\x1f{expire_ms}\x1f{'b' if caller_side == 1 else 'a'}\x1f{tag.hex()}"
-    ).encode(errors="surrogatepass")
+    )
+    if options:
+        bound += f"\x1f{options}"
+    return bound.encode(errors="surrogatepass")
 
 
 class _Ready(NamedTuple):

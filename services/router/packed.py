@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.router.domain import TREATMENT, Decision
+from services.router.domain import Decision, Refusal, treatment
 from services.runtime.errors import DataLoss
 from services.runtime.keyring import KeyRing
 
@@ -20,7 +20,7 @@ from services.runtime.keyring import KeyRing
 # trunk, tenant, binding, industry id, caller's tag and caller, which follow.
 _FIXED: Final = struct.Struct(">QQQHBBBBBBBHBB")
 _pack: Final = _FIXED.pack
-_CAUSE: Final = {refusal: TREATMENT[refusal][0] for refusal in TREATMENT}
+_NOT_BOUND: Final = Refusal.NOT_BOUND
 
 
 class Packed(NamedTuple):
@@ -54,13 +54,18 @@ def pack(decision: Decision) -> bytes:
         caller = caller_.encode()
     else:
         caller = tag = b""
+    if refusal is None:
+        reason = cause = 0
+    else:
+        reason, cause = refusal, treatment(refusal, entry).cause
+        if refusal is _NOT_BOUND and entry is not None and not entry.caller_side:
+            entry = None  # the caller is on no binding, whosever announcement was played
     if entry is None:
         version = minutes = side = 0
         binding = industry = b""
     else:
         version, minutes, side = entry.version, entry.max_call_minutes, entry.caller_side
         binding, industry = entry.binding.encode(), entry.industry_id.encode()
-    reason, cause = (0, 0) if refusal is None else (refusal, _CAUSE[refusal])
     return (
         _pack(
             time_ms, age_ms, version, minutes, reason, cause, side, len(number), len(trunk),

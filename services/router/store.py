@@ -183,6 +183,11 @@ class ViewReader:
                     if slot is not None:
                         return _new(Found, (names, tenant, tag, _unpack(slot)))
                     first = first or tag
+            # No party: what strangers of the number meet, if it is anything.
+            slot = txn.get(number.encode(), None, opened.slots)
+            if slot is not None:
+                entry = _unpack(slot)
+                return _new(Found, (names, entry.tenant, first, entry))
             return Found(names, names[0], first, None)
         finally:
             self._end(opened, txn)

@@ -1,8 +1,9 @@
 """The Kafka edge in: records of the route topics as values of the view. Pure.
 
-Refuses what it does not know (Malformed, so the record is parked): a mode or state that this build
-cannot route must not be guessed. Invariant: a route that passes fits its key, has two different
-tags of 16 octets, and one callee for each tag while it is active.
+Refuses what is no route (Malformed, so the record is parked). A mode or options that this build
+does not know pass: they are newer terms of a binding, which end the older ones, and `decide`
+refuses them. Invariant: a route that passes fits its key, has two different tags of 16 octets, and
+one callee for each tag while it is active.
 """
 
 from typing import Final
@@ -19,6 +20,8 @@ _STATES: Final = {
     binding_pb2.BINDING_STATE_ACTIVE: True,
     binding_pb2.BINDING_STATE_RELEASED: False,
 }
+_AXB: Final = binding_pb2.BINDING_MODE_AXB
+_LONGEST_OPTIONS: Final = 4096  # of ours: 21 windows and 12 codes are 800
 _LONGEST_NAME: Final = 128  # a tenant's or binding's; LMDB keys hold 511 octets
 
 
@@ -40,11 +43,12 @@ def decode_route(record: Record) -> Route | Tombstone:
     active = _STATES.get(route.state)
     if (
         active is None
-        or route.mode != binding_pb2.BINDING_MODE_AXB
+        or not 0 < route.mode < 256
+        or not (route.options.isascii() and len(route.options) <= _LONGEST_OPTIONS)
         or (route.number, route.binding) != (number, binding)
         or not 0 < len(route.tenant) <= _LONGEST_NAME
         or not (len(route.tag_a) == len(route.tag_b) == 16 and route.tag_a != route.tag_b)
-        or (active and not (route.callee_a.box and route.callee_b.box))
+        or (route.mode == _AXB and active and not (route.callee_a.box and route.callee_b.box))
         or not 0 <= route.max_call_minutes <= 1440
         or not 0 <= route.direction <= 3
         or min(route.version, route.expire_time.seconds, route.lease_epoch + 1) <= 0
@@ -60,6 +64,7 @@ def _route(route: events_pb2.Route, active: bool) -> Route:
         route.direction, route.max_call_minutes, expire_ms, route.tag_a, route.tag_b,
         Copy(route.callee_a.key_id, route.callee_a.box),
         Copy(route.callee_b.key_id, route.callee_b.box), route.lease_epoch, route.industry_id,
+        route.options,
     )  # fmt: skip
 
 

@@ -12,7 +12,19 @@ from axbridge.router.v1 import call_pb2, router_service_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.router.domain import MARK, TREATMENT, Call, Decision, Kind, Leg, Progress
+from services.router.domain import (
+    MARK,
+    Call,
+    Decision,
+    Entry,
+    Kind,
+    Leg,
+    Progress,
+    Refusal,
+    Side,
+    options_of,
+    treatment,
+)
 from services.runtime.errors import InvalidArgument
 
 _CARRIER: Final = re.compile(r"[a-z0-9-]{1,32}", re.ASCII).fullmatch
@@ -27,6 +39,8 @@ _new: Final = tuple.__new__  # without the detour over a named tuple's own
 _CARRIERS: Final = 64
 _carriers: set[str] = set()  # well-formed ones that asked before
 _RECORDING_OFF: Final = call_pb2.RECORDING_OFF
+_ANNOUNCE: Final = call_pb2.REFUSAL_TREATMENT_ANNOUNCE
+_PLAY: Final = call_pb2.REFUSAL_TREATMENT_PLAY_AND_RELEASE
 _Response: Final = router_service_pb2.RouteCallResponse
 
 
@@ -81,9 +95,9 @@ def response_from(decision: Decision) -> router_service_pb2.RouteCallResponse:
     if refusal is not None or entry is None:
         refuse = answer.refuse
         refuse.reason = refusal or 0  # type: ignore[assignment]
-        refuse.q850_cause, refuse.announcement = (
-            TREATMENT[refusal] if refusal else (41, "try-later")
-        )
+        meets = treatment(refusal or Refusal.KEY_UNAVAILABLE, entry)
+        refuse.q850_cause, refuse.announcement = meets.cause, meets.announcement
+        refuse.treatment = _PLAY if meets.play else _ANNOUNCE
         return answer
     connect = answer.connect
     connect.callee.e164 = decision.callee
@@ -94,7 +108,24 @@ def response_from(decision: Decision) -> router_service_pb2.RouteCallResponse:
     connect.recording = _RECORDING_OFF
     connect.binding = f"tenants/{entry.tenant}/bindings/{entry.binding}"
     connect.binding_version = entry.version
+    if entry.options:
+        _write_options(connect, entry)
     return answer
+
+
+def _write_options(connect: call_pb2.Connect, entry: Entry) -> None:
+    options = options_of(entry)
+    assert options is not None  # else it was refused
+    if not options.mark:
+        connect.mark = ""
+    if options.ring_seconds:
+        connect.ring_timeout.seconds = options.ring_seconds
+    if options.recording is not None:
+        a, b = options.recording[:2], options.recording[2:]
+        connect.recording = call_pb2.RECORDING_ON
+        connect.caller_announcement, connect.callee_announcement = (
+            a if entry.caller_side == Side.A else b
+        )
 
 
 def _learn_carrier(carrier: str) -> None:

@@ -14,19 +14,23 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from services.router.domain import Entry, Side
+from services.runtime.options import parse
 
-FORMAT: Final = 1  # of keys and values below; another format is rebuilt from Kafka
+FORMAT: Final = 2  # of keys and values below; another format is rebuilt from Kafka
 
 ROWS, SLOTS, BLOCKS, KEYS, GRAVES = b"rows", b"slots", b"blocks", b"keys", b"graves"
 TABLES: Final = (ROWS, SLOTS, BLOCKS, KEYS, GRAVES)
 
 _GRAVE_MS: Final = 24 * 3600 * 1000
 _BURIED: Final = 3  # a row's state: 1 active, 2 released
-_ROW: Final = struct.Struct(">BQQ16s16s")  # state, version, latest expiry seen, tags; then tenant
+_ROW: Final = struct.Struct(">BQQB")  # state, version, latest expiry seen, length of the tenant
+# Behind it: the tenant, then whose slots it is in, each with its length.
 _BLOCK: Final = struct.Struct(">IB")  # rows, length of the tenant that follows
 # Whole length, active, side, mode, direction, minutes, expiry, version, lease epoch, lengths of
-# tenant, binding, industry id, key id and box, which follow. Fixed places: read on every call.
-_ENTRY: Final = struct.Struct(">HBBBBHQQQBBHBH")
+# tenant, binding, industry id, key id, box and options, which follow. Fixed places: read on every
+# call.
+_ENTRY: Final = struct.Struct(">HBBBBHQQQBBHBHH")
+ANYONE: Final = b""  # in place of a tag: the slot of a caller who has none on the number
 _new: Final = tuple.__new__  # without the detour over a named tuple's own: a third of its time
 
 
@@ -66,6 +70,7 @@ class Route:
     callee_b: Copy
     lease_epoch: int
     industry_id: str
+    options: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,33 +107,45 @@ def _route(tables: Tables, route: Route) -> bool:
     row = tables.get(ROWS, key)
     until = route.expire_ms
     if row is not None:
-        state, version, seen_until, tag_a, tag_b = _ROW.unpack_from(row)
+        state, version, seen_until, _ = _ROW.unpack_from(row)
         if route.version <= version:
             return False
         until = max(until, seen_until)
         if state == _BURIED:
             tables.delete(GRAVES, _grave_key(seen_until, key))
         else:
-            _forget(tables, route.number, route.binding, row[_ROW.size :], tag_a, tag_b)
-    state = 1 if route.active else 2
+            _forget(tables, route.number, route.binding, row)
     tenant = route.tenant.encode()
-    fields = _ROW.pack(state, route.version, until, route.tag_a, route.tag_b)
-    tables.put(ROWS, key, fields + tenant)
+    slots = _slots(route)
+    whose = b"".join(len(who).to_bytes(1) + who for who, _, _ in slots)
+    state = 1 if route.active else 2
+    head = _ROW.pack(state, route.version, until, len(tenant))
+    tables.put(ROWS, key, head + tenant + whose)
     _count(tables, route.number[:11].encode(), tenant, 1)
-    for tag, side, callee in (
-        (route.tag_a, Side.A, route.callee_b),
-        (route.tag_b, Side.B, route.callee_a),
-    ):
-        _enter(tables, slot_key(route.number, tag), pack_entry(_entry(route, side, callee)))
+    for who, side, callee in slots:
+        entry = Entry(
+            route.tenant, route.binding, route.version, route.active, side, route.mode,
+            route.direction, route.max_call_minutes, route.expire_ms, route.lease_epoch,
+            route.industry_id, callee.key_id, callee.box, route.options,
+        )  # fmt: skip
+        _enter(tables, slot_key(route.number, who), pack_entry(entry))
     return True
 
 
-def _entry(route: Route, side: Side, callee: Copy) -> Entry:
-    return Entry(
-        route.tenant, route.binding, route.version, route.active, side, route.mode,
-        route.direction, route.max_call_minutes, route.expire_ms, route.lease_epoch,
-        route.industry_id, callee.key_id, callee.box,
-    )  # fmt: skip
+_NOBODY: Final = Copy("", b"")
+
+
+def _slots(route: Route) -> list[tuple[bytes, Side, Copy]]:
+    """Who may dial the number because of the route: in whose slot, as which side, and whom they
+    reach. Of an unknown mode the parties too, so that they hear that it is not supported."""
+    slots = [(route.tag_a, Side.A, route.callee_b), (route.tag_b, Side.B, route.callee_a)]
+    try:
+        stranger = parse(route.options).stranger
+    except ValueError:
+        stranger = ""
+    if stranger and route.active:
+        slots.append((ANYONE, Side.UNKNOWN, _NOBODY))
+    return slots
 
 
 def _tombstone(tables: Tables, tombstone: Tombstone) -> bool:
@@ -136,15 +153,15 @@ def _tombstone(tables: Tables, tombstone: Tombstone) -> bool:
     row = tables.get(ROWS, key)
     version, until = tombstone.version, tombstone.time_ms + _GRAVE_MS
     if row is not None:
-        state, row_version, seen_until, tag_a, tag_b = _ROW.unpack_from(row)
+        state, row_version, seen_until, _ = _ROW.unpack_from(row)
         if version < row_version or (version == row_version and state == _BURIED):
             return False
         until = max(until, seen_until)
         if state == _BURIED:
             tables.delete(GRAVES, _grave_key(seen_until, key))
         else:
-            _forget(tables, tombstone.number, tombstone.binding, row[_ROW.size :], tag_a, tag_b)
-    tables.put(ROWS, key, _ROW.pack(_BURIED, version, until, b"", b""))
+            _forget(tables, tombstone.number, tombstone.binding, row)
+    tables.put(ROWS, key, _ROW.pack(_BURIED, version, until, 0))
     tables.put(GRAVES, _grave_key(until, key), b"")
     return True
 
@@ -169,15 +186,16 @@ def purge(tables: Tables, now_ms: int, limit: int = 100) -> int:
     return limit
 
 
-def _forget(
-    tables: Tables, number: str, binding: str, tenant: bytes, tag_a: bytes, tag_b: bytes
-) -> None:
-    """Takes a binding out of its slots and out of its block's count."""
-    for tag in {tag_a, tag_b}:
-        key = slot_key(number, tag)
+def _forget(tables: Tables, number: str, binding: str, row: bytes) -> None:
+    """Takes a binding out of the slots that its row names and out of its block's count."""
+    at = _ROW.size + row[_ROW.size - 1]
+    _count(tables, number[:11].encode(), row[_ROW.size : at], -1)
+    while at < len(row):
+        at, end = at + 1, at + 1 + row[at]
+        key = slot_key(number, row[at:end])
         others = [e for e in entries(tables.get(SLOTS, key) or b"") if e.binding != binding]
         _store_slot(tables, key, others)
-    _count(tables, number[:11].encode(), tenant, -1)
+        at = end
 
 
 def _enter(tables: Tables, key: bytes, packed: bytes) -> None:
@@ -220,16 +238,16 @@ def tenants(block: bytes) -> Iterator[tuple[str, int]]:
         yield block[at - length : at].decode(), rows
 
 
-def slot_key(number: str, tag: bytes) -> bytes:
-    """Where the entries of a caller on a number stand."""
-    return number.encode() + tag
+def slot_key(number: str, who: bytes) -> bytes:
+    """Where the entries of a caller's tag, or of ANYONE, on a number stand."""
+    return number.encode() + who
 
 
 def pack_entry(entry: Entry) -> bytes:
     """An entry as it stands in a slot."""
     parts = [
         entry.tenant.encode(), entry.binding.encode(), entry.industry_id.encode(),
-        entry.key_id.encode(), entry.box,
+        entry.key_id.encode(), entry.box, entry.options.encode(),
     ]  # fmt: skip
     lengths = [len(part) for part in parts]
     return b"".join((_ENTRY.pack(
@@ -241,15 +259,17 @@ def pack_entry(entry: Entry) -> bytes:
 def unpack_entry(slot: bytes, at: int = 0) -> Entry:
     """The entry at a place of a slot; the first is the one that counts."""
     (_, active, side, mode, direction, minutes, expire, version, epoch, tenant, binding, industry,
-     key_id, box) = _ENTRY.unpack_from(slot, at)  # fmt: skip
+     key_id, box, options) = _ENTRY.unpack_from(slot, at)  # fmt: skip
     a = at + _ENTRY.size
     b = a + tenant
     c = b + binding
     d = c + industry
     e = d + key_id
+    f = e + box
     return _new(Entry, (
         slot[a:b].decode(), slot[b:c].decode(), version, active == 1, side, mode, direction,
-        minutes, expire, epoch, slot[c:d].decode(), slot[d:e].decode(), slot[e : e + box],
+        minutes, expire, epoch, slot[c:d].decode(), slot[d:e].decode(), slot[e:f],
+        slot[f : f + options].decode() if options else "",
     ))  # fmt: skip
 
 

@@ -237,16 +237,18 @@ def route_associated(
     expire_ms: int,
     side: Literal["a", "b"],
     caller_tag: bytes,
+    options: str = "",
 ) -> bytes:
     """What `callee_<side>` of a Route is bound to: every field that decides who reaches whom.
 
     `mode` and `direction` are the proto's numbers, `expire_ms` milliseconds since 1970, and
     `caller_tag` the tag of the party that may reach this callee: `tag_b` for `callee_a`, `tag_a`
-    for `callee_b`. A router passes the tag it made of the calling number.
+    for `callee_b`. A router passes the tag it made of the calling number. `options` is their text
+    (services/runtime/options.py), left out where it is empty.
     """
     return associated(
         "route", tenant, binding, number, version, mode, direction, max_call_minutes, expire_ms,
-        side, caller_tag.hex(),
+        side, caller_tag.hex(), *([options] if options else []),
     )  # fmt: skip
 
 

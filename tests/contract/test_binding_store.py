@@ -12,6 +12,7 @@ from services.binding.domain import Answered, Binding, Direction, Lease, Reason,
 from services.binding.ports import Bindings, Index, LeaseRefused, Lost, Stored, Taken
 from services.runtime.clock import ManualClock
 from services.runtime.ids import TimeOrderedIds
+from services.runtime.options import Options
 from services.runtime.phone import PhoneNumber
 from tests.unit.binding.cells import ready_cell
 from tests.unit.binding.memory import DAY_MS, POOL, TENANT, MemoryBindings
@@ -159,6 +160,18 @@ async def test_a_change_is_compare_and_set(s: Subject) -> None:
     again = replace(request, request_id=str(uuid.uuid4()))
     with pytest.raises(Lost):
         await s.store.change(old, old.binding.updated(1, s.now() + DAY_MS, again))
+
+
+async def test_a_change_that_no_request_made_claims_none(s: Subject) -> None:
+    made = s.new()
+    made = replace(made, terms=replace(made.terms, options=Options(sliding_seconds=3600)))
+    await s.create(made)
+    old = await s.read(made)
+    new = old.binding.renewed(s.now(), s.now())
+    await s.store.change(old, new)
+    assert (await s.read(made)).binding == new
+    with pytest.raises(Lost):  # the same again: it is not at the old version any more
+        await s.store.change(old, new)
 
 
 async def test_a_release_happens_once_and_an_expiry_never_early(s: Subject) -> None:

@@ -47,6 +47,24 @@ BINDING_FACT = binding.BindingFact(
     industry_id="taxi",
     lease_epoch=7,
 )
+OPTIONS = binding_types.BindingOptions(
+    start_time=at(60),
+    time_zone="Asia/Shanghai",
+    windows=[binding_types.TimeWindow(weekdays=[1, 5], start_minute=540, end_minute=1080)],
+    ring_timeout=Duration(seconds=30),
+    recording=binding_types.RecordingOption(
+        calls_of_a=binding_types.RecordingAnnouncements(to_caller="r1", to_callee="r2"),
+        calls_of_b=binding_types.RecordingAnnouncements(to_caller="r3", to_callee="r4"),
+    ),
+    sms=binding_types.SMS_POLICY_REFUSED,
+    mark=binding_types.MARK_POLICY_HIDDEN,
+    unknown_caller=binding_types.UNKNOWN_CALLER_POLICY_PLAY_AND_RELEASE,
+    unknown_caller_announcement="closed",
+    ended_announcement="over",
+    sliding_life=Duration(seconds=3600),
+)
+FACT_WITH_OPTIONS = binding.BindingFact(options=OPTIONS)
+ROUTE_WITH_OPTIONS = binding.Route(options="ring_seconds=30;after=over")
 ROUTE = binding.Route(
     tenant="taxi",
     binding=BINDING_FACT.binding,
@@ -197,6 +215,13 @@ SAMPLES: dict[str, Message] = {
         release_side=call.RELEASE_SIDE_NETWORK,
         trunk="trunk-3",
         secrets=SECRETS,
+    ),
+    "binding.v1.BindingCreated.options": binding.BindingCreated(fact=FACT_WITH_OPTIONS),
+    "binding.v1.BindingUpdated.options": binding.BindingUpdated(fact=FACT_WITH_OPTIONS),
+    "binding.v1.BindingReleased.options": binding.BindingReleased(fact=FACT_WITH_OPTIONS),
+    "binding.v1.Route.options": ROUTE_WITH_OPTIONS,
+    "binding.v1.StateRecord.options": binding.StateRecord(
+        binding=binding.BindingRecord(route=ROUTE_WITH_OPTIONS)
     ),
     # What lies inside the sealed parts of the above.
     "binding.v1.BindingSecrets": binding.BindingSecrets(

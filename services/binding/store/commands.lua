@@ -15,15 +15,15 @@ writes('create', function(keys, args)
   return {'OK', sequence}
 end)
 
--- args: 16 version it was made from, 17 body hash. Key 12: the request.
+-- args: 16 version it was made from, 17 body hash. Key 12: the request; without one, neither.
 writes('change', function(keys, args)
-  local known = redis.call('GET', keys[12])
+  local known = keys[12] and redis.call('GET', keys[12])
   if known then return {'KNOWN', known} end
   local now = redis.call('HMGET', keys[3], 'v', 's', 'e')
   if now[1] ~= args[16] or now[2] ~= 'A' or tonumber(now[3]) <= now_ms() then return {'STALE'} end
   local sequence = whole(cell_append(keys, args[14]))
   apply(keys, args, sequence)
-  redis.call('SET', keys[12], args[17] .. args[3], 'PX', REQUEST_LIFE_MS)
+  if keys[12] then redis.call('SET', keys[12], args[17] .. args[3], 'PX', REQUEST_LIFE_MS) end
   return {'OK', sequence}
 end)
 

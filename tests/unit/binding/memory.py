@@ -87,8 +87,8 @@ class MemoryBindings:
         return self.rows.get(binding)
 
     async def change(self, old: Stored, new: Binding) -> int:
-        request = new.requests[-1]
-        known = self.requests.get((new.tenant, request.request_id))
+        request = new.requests[-1] if new.requests[-1].version == new.version else None
+        known = request and self.requests.get((new.tenant, request.request_id))
         if known:
             raise Taken(known)
         current = self._current(old)

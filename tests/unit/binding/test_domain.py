@@ -1,5 +1,6 @@
 """The rules of a binding's life."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from services.binding.domain import (
 )
 from services.runtime.clock import ManualClock
 from services.runtime.errors import AxbridgeError, FailedPrecondition, InvalidArgument
+from services.runtime.options import Options
 from tests.unit.binding.memory import DAY_MS, binding
 
 CLOCK = ManualClock()
@@ -53,6 +55,36 @@ def test_an_update_takes_the_current_version_only() -> None:
     assert longer.requests == (made.requests[0], answered(2))
     with pytest.raises(AxbridgeError, match="VERSION_STALE version=2"):
         longer.updated(1, NOW + DAY_MS, answered())
+
+
+def test_a_start_is_ahead_of_the_end() -> None:
+    made = binding(CLOCK, "b1")
+    terms = replace(made.terms, options=Options(start_ms=NOW + 120_000))
+    terms.check(NOW)
+    later = replace(made, terms=terms)
+    with pytest.raises(InvalidArgument, match="START_AFTER_END"):
+        later.updated(1, NOW + 120_000, answered())
+
+
+def test_a_call_moves_the_end_of_a_sliding_binding_and_never_back() -> None:
+    made = binding(CLOCK, "b1")
+    with pytest.raises(FailedPrecondition, match="BINDING_NOT_SLIDING"):
+        made.renewed(NOW, NOW)
+    sliding = replace(made, terms=replace(made.terms, options=Options(sliding_seconds=3600)))
+    assert sliding.renewed(NOW, NOW) is sliding  # ends in an hour already
+    later = sliding.renewed(NOW + 60_000, NOW + 60_000)
+    assert (later.version, later.terms.expire_ms) == (2, made.terms.expire_ms + 60_000)
+    assert later.renewed(NOW, NOW + 60_000) is later
+    assert later.renewed(NOW + DAY_MS, NOW + 61_000).terms.expire_ms == NOW + 61_000 + 3_600_000
+    with pytest.raises(FailedPrecondition, match="BINDING_ENDED"):
+        sliding.renewed(NOW, made.terms.expire_ms)
+
+
+def test_a_policy_for_strangers_needs_a_number_of_its_own() -> None:
+    terms = replace(binding(CLOCK, "b1").terms, options=Options(stranger="closed"))
+    terms.check_number(exclusive=True)
+    with pytest.raises(FailedPrecondition, match="OPTION_NEEDS_EXCLUSIVE"):
+        terms.check_number(exclusive=False)
 
 
 def test_nothing_revives_an_ended_or_expired_binding() -> None:

@@ -7,14 +7,16 @@ from datetime import timedelta
 
 import pytest
 
+from services.binding.commands import Create, Find, Update
 from services.binding.domain import Binding
-from services.binding.handlers import Create, Find, Handlers, Update
+from services.binding.handlers import Handlers
 from services.binding.ports import Stored
 from services.binding.vault import KeyedTags
 from services.runtime.clock import ManualClock
 from services.runtime.errors import AxbridgeError, Unavailable
 from services.runtime.ids import SequentialIds
 from services.runtime.keyring import MemoryKeyRing
+from services.runtime.options import Options
 from services.runtime.phone import PhoneNumber
 from tests.unit.binding.memory import DAY_MS, TENANT, MemoryBindings, MemoryNumbers, terms
 
@@ -137,6 +139,41 @@ async def test_an_update_that_lands_while_its_retry_reads_answers_the_retry(
 
     monkeypatch.setattr(s.bindings, "get", late)
     assert (await s.handlers.update(wish, FAR)).version == 2
+
+
+async def test_a_relative_expiry_counts_from_the_creation_and_is_repeatable(s: Subject) -> None:
+    wish = s.wish(terms=terms(s.clock, expire_ms=0), life_ms=120_000)
+    made = await s.handlers.create(wish, FAR)
+    assert made.terms.expire_ms == s.clock.epoch_ms() + 120_000
+    s.clock.advance(timedelta(seconds=30))
+    assert await s.handlers.create(wish, FAR) == made
+    with pytest.raises(AxbridgeError, match="REQUEST_ID_REUSED"):
+        await s.handlers.create(replace(wish, life_ms=121_000), FAR)
+    other = replace(wish.terms, options=Options(ring_seconds=9))
+    with pytest.raises(AxbridgeError, match="REQUEST_ID_REUSED"):
+        await s.handlers.create(replace(wish, terms=other), FAR)
+    with pytest.raises(AxbridgeError, match="EXPIRY_TOO_SOON"):
+        await s.handlers.create(s.wish(life_ms=59_999), FAR)
+
+
+async def test_a_renewal_is_published_once_and_repeatable(s: Subject) -> None:
+    sliding = terms(s.clock, options=Options(sliding_seconds=3600))
+    made = await s.handlers.create(s.wish(terms=sliding), FAR)
+    s.clock.advance(timedelta(minutes=10))
+    call_ms = s.clock.epoch_ms()
+    longer = await s.handlers.renew(TENANT, made.id, call_ms, FAR)
+    assert (longer.version, longer.terms.expire_ms) == (2, call_ms + 3_600_000)
+    assert await s.handlers.renew(TENANT, made.id, call_ms, FAR) == longer
+    assert s.bindings.waited == [1, 2, 2]
+    assert longer.requests == made.requests
+
+
+async def test_an_option_that_the_number_cannot_bear_gives_it_back(s: Subject) -> None:
+    s.numbers.exclusive = False
+    wish = s.wish(terms=terms(s.clock, options=Options(stranger="closed")))
+    with pytest.raises(AxbridgeError, match="OPTION_NEEDS_EXCLUSIVE"):
+        await s.handlers.create(wish, FAR)
+    assert len(s.numbers.returned) == 1
 
 
 async def test_pages_do_not_move_under_the_reader(s: Subject) -> None:

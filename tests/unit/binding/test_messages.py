@@ -13,7 +13,9 @@ from services.binding.records import Records
 from services.runtime.aead import Sealed
 from services.runtime.clock import ManualClock
 from services.runtime.errors import Malformed
+from services.runtime.options import Options
 from tests.unit.binding.memory import binding
+from tests.unit.runtime.test_options import OPTIONS
 
 CLOCK = ManualClock()
 BOX = Sealed("purge/didi/202607", b"\x01box")
@@ -30,15 +32,16 @@ RECORDS = Records({
     cooling=st.integers(0, 10**10),
     more=st.lists(st.binary(min_size=16, max_size=16), max_size=3),
     ended=st.booleans(),
+    options=OPTIONS,
 )
 def test_a_record_brings_the_binding_back(
     direction: Direction, minutes: int, exclusive: bool, cooling: int, more: list[bytes],
-    ended: bool,
+    ended: bool, options: Options,
 ) -> None:  # fmt: skip
     made = binding(CLOCK, "b1", exclusive=exclusive, cooling_ms=cooling)
     made = replace(
         made,
-        terms=replace(made.terms, direction=direction, max_call_minutes=minutes),
+        terms=replace(made.terms, direction=direction, max_call_minutes=minutes, options=options),
         requests=(*made.requests, *(Answered("r", h, CLOCK.epoch_ms(), 2) for h in more)),
     )
     if ended:
@@ -47,9 +50,13 @@ def test_a_record_brings_the_binding_back(
     message = events_pb2.BindingRecord.FromString(record)
     assert from_record(message, "order-1", b"data") == (made, COPIES)
     assert b"order-1" not in record
+    assert message.route.options == options.text
 
 
 def test_what_does_not_decode_is_malformed() -> None:
+    strange = events_pb2.BindingRecord(route=events_pb2.Route(options="colour=red", direction=1))  # type: ignore[arg-type]
+    with pytest.raises(Malformed):
+        from_record(strange)
     for read in (read_state, read_route):
         with pytest.raises(Malformed):
             read(b"\xff\xff")

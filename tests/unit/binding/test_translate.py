@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.binding import translate
+from services.binding.commands import Create
 from services.binding.domain import Reason
-from services.binding.handlers import Create
 from services.binding.messages import millis
 from services.runtime.clock import ManualClock
 from services.runtime.errors import InvalidArgument
+from services.runtime.options import Options
 from tests.unit.binding.memory import binding
 
 TEXT = st.text(max_size=70)
@@ -84,6 +85,28 @@ def test_what_passes_is_within_every_limit(
     assert 0 <= made.terms.max_call_minutes <= 1440
     assert made.terms.expire_ms == seconds * 1000 + nanos // 1_000_000
     assert "\x1f" not in made.terms.order_id
+
+
+def test_a_life_or_an_expiry_and_options() -> None:
+    request = pb.CreateBindingRequest(
+        parent="tenants/didi", request_id=str(uuid.uuid4()), pool="tenants/didi/pools/city",
+        order_id="o", industry_id="t", number_a=PhoneNumber(e164="+8613512345678"),
+        number_b=PhoneNumber(e164="+8613612345678"),
+    )  # fmt: skip
+    assert read(request) == "INVALID_FIELD"
+    request.life.seconds, request.life.nanos = 90, 5_000_000
+    request.options.ring_timeout.seconds = 30
+    made = read(request)
+    assert isinstance(made, Create)
+    assert (made.life_ms, made.terms.expire_ms) == (90_005, 0)
+    assert made.terms.options == Options(ring_seconds=30)
+    request.expire_time.seconds = 2**31
+    assert read(request) == "INVALID_FIELD"
+    renewal = pb.RenewBindingRequest(name=f"tenants/didi/bindings/{BINDING}")
+    with pytest.raises(InvalidArgument, match="call_time"):
+        translate.renew(renewal)
+    renewal.call_time.seconds = 5
+    assert translate.renew(renewal) == ("didi", BINDING, 5000)
 
 
 @pytest.mark.parametrize("field", ["number_a", "number_b"])

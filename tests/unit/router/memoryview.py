@@ -50,6 +50,10 @@ class MemoryView:
             slot = self.tables.get(view.SLOTS, view.slot_key(number, tag))
             if slot:
                 return Found(names, tenant, tag, view.unpack_entry(slot))
+        slot = self.tables.get(view.SLOTS, view.slot_key(number, view.ANYONE))
+        if slot:
+            entry = view.unpack_entry(slot)
+            return Found(names, entry.tenant, tags[0] if tags else b"", entry)
         return Found(names, names[0] if names else "", tags[0] if tags else b"", None)
 
     def close(self) -> None:

@@ -17,14 +17,16 @@ def route(
     tags: tuple[bytes, bytes] = (TAG_A, TAG_B),
     expire_ms: int = 5_000,
     lease_epoch: int = 1,
+    mode: int = 1,
+    options: str = "",
 ) -> Route:
     """A route; its callees' boxes say whose they are."""
     boxes = [Copy("route/t1/20260101", b"box of " + tag[:1]) for tag in tags]
     if not active:
         boxes = [Copy("", b"")] * 2
     return Route(
-        tenant, binding, number, version, active, 1, 1, 30, expire_ms, tags[0], tags[1], boxes[0],
-        boxes[1], lease_epoch, "taxi",
+        tenant, binding, number, version, active, mode, 1, 30, expire_ms, tags[0], tags[1],
+        boxes[0], boxes[1], lease_epoch, "taxi", options,
     )  # fmt: skip
 
 

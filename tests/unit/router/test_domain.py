@@ -16,6 +16,7 @@ from services.router.domain import (
     Side,
     Staleness,
     decide,
+    treatment,
 )
 from services.runtime.metrics import ROUTE_REASONS
 
@@ -23,8 +24,13 @@ NUMBER, CALLER = "700123456780001", "+8613812345678"
 FRESH = Staleness(age_ms=0, max_ms=1000)
 
 
-def entry(*, active: bool = True, side: int = Side.A, direction: int = 1) -> Entry:
-    return Entry("t1", "b1", 1, active, side, 1, direction, 0, 10_000, 1, "taxi", "route/t1/x", b"")
+def entry(
+    *, active: bool = True, side: int = Side.A, direction: int = 1, mode: int = 1, options: str = ""
+) -> Entry:
+    return Entry(
+        "t1", "b1", 1, active, side, mode, direction, 0, 10_000, 1, "taxi", "route/t1/x", b"",
+        options,
+    )  # fmt: skip
 
 
 def ask(
@@ -70,6 +76,45 @@ def test_reasons(answer: Refusal | None, expected: Refusal | None) -> None:
 def test_direction(direction: int, side: int, connects: bool) -> None:
     expected = None if connects else Refusal.DIRECTION
     assert ask(found=entry(direction=direction, side=side)) is expected
+
+
+ALWAYS = "windows=1234567@0-1440"
+MONDAY = "windows=1@0-1440"  # 1970 began on a Thursday
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (entry(options="ring_seconds=30;sms=0;mark=0"), None),
+        (entry(options="start_ms=10000"), Refusal.NOT_STARTED),
+        (entry(options="start_ms=9999"), None),
+        (entry(options=f"zone=Asia/Shanghai;{ALWAYS}"), None),
+        (entry(options=f"zone=Asia/Shanghai;{MONDAY}"), Refusal.OUTSIDE_HOURS),
+        (entry(options=f"zone=Asia/Atlantis;{ALWAYS}"), Refusal.UNSUPPORTED),
+        (entry(options="colour=red"), Refusal.UNSUPPORTED),
+        (entry(mode=7), Refusal.UNSUPPORTED),
+        (entry(mode=7, active=False), Refusal.RELEASED),
+        (entry(direction=3, options="start_ms=10000"), Refusal.DIRECTION),
+        (entry(side=Side.UNKNOWN, options="stranger=closed"), Refusal.NOT_BOUND),
+        (entry(side=Side.UNKNOWN, active=False, options="stranger=closed"), Refusal.NOT_BOUND),
+    ],
+)
+def test_modes_and_options(found: Entry, expected: Refusal | None) -> None:
+    assert ask(found=found) is expected
+
+
+def test_a_tenant_chooses_what_the_refused_hear() -> None:
+    play = entry(options="stranger=closed;stranger_play=1")
+    assert treatment(Refusal.NOT_BOUND, play) == (16, "closed", True)
+    assert treatment(Refusal.NOT_BOUND, entry(options="stranger=closed")) == (21, "closed", False)
+    for ended in (Refusal.EXPIRED, Refusal.RELEASED):
+        assert treatment(ended, entry(options="after=over")) == (21, "over", False)
+        assert treatment(ended, play) == (21, "expired", False)
+        assert treatment(ended, entry(options="colour=red")) == (21, "expired", False)
+    assert treatment(Refusal.NOT_BOUND, None) == (21, "not-authorised", False)
+    assert treatment(Refusal.DIRECTION, entry(options="after=over")).announcement == (
+        "wrong-direction"
+    )
 
 
 def test_numbers_are_those_of_the_protos() -> None:

@@ -52,6 +52,8 @@ def test_a_route_record_opens_for_its_caller_only(tmp_path: Path) -> None:
     assert keys.asked == 1
     with pytest.raises(KeyUnavailable):
         opener.callee(route.number, entry, b"X" * 16)
+    with pytest.raises(KeyUnavailable):  # options that it was not sealed with
+        opener.callee(route.number, entry._replace(options="ring_seconds=30"), tag)
     with pytest.raises(KeyUnavailable):
         opener.callee("700123456789999", entry, tag)
     with pytest.raises(KeyUnavailable):

@@ -21,6 +21,9 @@ def test_a_connected_call() -> None:
 def test_refused_calls() -> None:
     found = unpack(pack(decision(Refusal.NOT_BOUND, entry=None)))
     assert (found.reason, found.cause, found.binding, found.caller) == (5, 21, "", A)
+    stranger = ENTRY._replace(options="stranger=closed;stranger_play=1", caller_side=0)
+    found = unpack(pack(decision(Refusal.NOT_BOUND, entry=stranger)))
+    assert (found.cause, found.binding) == (16, "")
     foreign = unpack(pack(decision(Refusal.BLOCK_FOREIGN, entry=None, tenant="")))
     assert (foreign.reason, foreign.cause, foreign.caller, foreign.tag) == (2, 1, "", b"")
 

@@ -14,8 +14,9 @@ from tests.unit.router.decisions import NUMBER, A, B
 
 @pytest.mark.parametrize(
     "change",
-    [{"mode": 0}, {"mode": 7}, {"state": 0}, {"tag_a": b"short"}, {"tenant": ""}, {"version": 0},
-     {"number": "700123456789999"}, {"binding": "other"}, {"direction": 9},
+    [{"mode": 0}, {"mode": 256}, {"options": "x" * 4097}, {"options": "ä"}, {"state": 0},
+     {"tag_a": b"short"}, {"tenant": ""}, {"version": 0}, {"number": "700123456789999"},
+     {"binding": "other"}, {"direction": 9},
      {"max_call_minutes": 1441}, {"tenant": "t" * 200}],
 )  # fmt: skip
 def test_routes_that_are_parked(tmp_path: Path, change: dict[str, object]) -> None:
@@ -29,6 +30,15 @@ def test_routes_that_are_parked(tmp_path: Path, change: dict[str, object]) -> No
     bad = Record("routes", 0, 0, good.key, message.SerializeToString(), envelope(), 0)
     with pytest.raises(Malformed):
         decode_route(bad)
+
+
+@pytest.mark.parametrize("change", [{"mode": 7}, {"options": "colour=red"}])
+def test_terms_of_a_later_version_end_the_older_ones(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    route = decode_route(route_record(World(tmp_path), **change))
+    assert isinstance(route, Route)
+    assert all(getattr(route, name) == value for name, value in change.items())
 
 
 def test_tombstones_and_nonsense() -> None:

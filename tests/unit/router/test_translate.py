@@ -6,7 +6,7 @@ from axbridge.router.v1 import router_service_pb2 as rpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.domain import Progress, Refusal
+from services.router.domain import Progress, Refusal, Side
 from services.router.handlers import Router
 from services.router.ports import Found
 from services.router.servicer import RouterServicer
@@ -14,7 +14,7 @@ from services.router.translate import call_from, progress_from, response_from, t
 from services.runtime.clock import ManualClock
 from services.runtime.errors import InvalidArgument
 from services.runtime.metrics import Metrics
-from tests.unit.router.decisions import NOW, NUMBER, B, decision
+from tests.unit.router.decisions import ENTRY, NOW, NUMBER, B, decision
 from tests.unit.router.test_handlers import MemoryOpener, MemoryRecorder, MemoryRoutes
 
 
@@ -33,6 +33,22 @@ def test_answers() -> None:
     assert answer.refuse.announcement == "wrong-direction"
     assert answer.view_age.nanos == 250_000_000
     assert answer.decide_time.seconds == NOW // 1000
+
+
+def test_answers_with_options() -> None:
+    options = "ring_seconds=30;recording=a1,a2,b1,b2;mark=0"
+    for side, codes in ((Side.A, ("a1", "a2")), (Side.B, ("b1", "b2"))):
+        connect = response_from(
+            decision(entry=ENTRY._replace(options=options, caller_side=side))
+        ).connect
+        assert connect.ring_timeout.seconds == 30
+        assert (connect.caller_announcement, connect.callee_announcement) == codes
+        assert (connect.recording, connect.mark) == (call_pb2.RECORDING_ON, "")
+    assert response_from(decision()).connect.recording == call_pb2.RECORDING_OFF
+    stranger = ENTRY._replace(options="stranger=closed;stranger_play=1", caller_side=Side.UNKNOWN)
+    refuse = response_from(decision(Refusal.NOT_BOUND, entry=stranger)).refuse
+    assert (refuse.q850_cause, refuse.announcement) == (16, "closed")
+    assert refuse.treatment == call_pb2.REFUSAL_TREATMENT_PLAY_AND_RELEASE
 
 
 @given(st.tuples(st.text(), st.text(), st.text(), st.text(), st.text()))

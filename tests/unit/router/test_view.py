@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from services.router.domain import Entry, Side
 from services.router.view import (
+    ANYONE,
     BLOCKS,
     GRAVES,
     KEYS,
@@ -121,6 +122,22 @@ def test_two_hundred_pairs_on_one_number() -> None:
     assert dict(tenants(tables.get(BLOCKS, NUMBER[:11].encode()) or b"")) == {"t1": 200}
 
 
+def test_what_strangers_meet_comes_and_goes_with_the_binding() -> None:
+    options = "stranger=closed"
+    tables = folded(route(options=options))
+    found = best(tables, ANYONE)
+    assert found is not None
+    assert (found.caller_side, found.options, found.box) == (Side.UNKNOWN, options, b"")
+    party = best(tables, TAG_A)
+    assert party is not None
+    assert (party.caller_side, party.options) == (Side.A, options)
+    apply(tables, route(version=2, options="colour=red"))  # nobody knows what strangers meet now
+    assert best(tables, ANYONE) is None
+    apply(tables, route(version=3, options=options))
+    apply(tables, route(version=4, options=options, active=False))
+    assert best(tables, ANYONE) is None
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_the_newest_binding_of_a_caller_counts_in_any_order(order: tuple[int, ...]) -> None:
     """b1 was released and b2 bound the same A with C; b1's records may come late, or repeated."""
@@ -164,6 +181,8 @@ RECORDS = st.lists(
             st.integers(1, 4),
             active=st.booleans(),
             lease_epoch=st.just(1),
+            mode=st.sampled_from([1, 9]),
+            options=st.sampled_from(["", "stranger=closed", "colour=red"]),
         ),
         st.builds(tombstone, st.sampled_from(["b1", "b2"]), st.integers(1, 4)),
     ),
@@ -199,7 +218,7 @@ def test_bindings_do_not_depend_on_each_others_order(
         Entry, st.text(max_size=40), st.text(max_size=40), st.integers(0, 2**63), st.booleans(),
         st.integers(0, 2), st.integers(0, 9), st.integers(0, 3), st.integers(0, 1440),
         st.integers(0, 2**62), st.integers(0, 2**62), st.text(max_size=99), st.text(max_size=60),
-        st.binary(max_size=99),
+        st.binary(max_size=99), st.text(max_size=40),
     )
 )  # fmt: skip
 def test_entries_are_packed_whole(entry: Entry) -> None:

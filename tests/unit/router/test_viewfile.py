@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.router import viewfile
 from services.router.store import ViewWriter
+from services.router.view import FORMAT
 from services.runtime.clock import ManualClock
 from services.runtime.record import Record
 from tests.unit.router.routes import route
@@ -58,7 +59,7 @@ def test_a_file_that_must_not_be_trusted_is_rebuilt(tmp_path: Path) -> None:
     state.write_text(json.dumps({"format": 99, "state": "closed"}))
     assert "format" in restart(tmp_path, clock)
     state = fill().with_name(viewfile.current(tmp_path).name + ".state")
-    state.write_text(json.dumps({"format": 1, "state": "open", "boot": "another"}))
+    state.write_text(json.dumps({"format": FORMAT, "state": "open", "boot": "another"}))
     assert "machine" in restart(tmp_path, clock)
     fill().write_bytes(b"nonsense" * 4096)
     assert restart(tmp_path, clock) != ""

@@ -1,0 +1,63 @@
+"""What a caller may ask for, as values. Pure.
+
+Refuses nothing: translate has checked the fields. Invariant: the canonical text of a request holds
+everything that a repetition must not change, and is the same however its numbers were written.
+"""
+
+from dataclasses import dataclass
+
+from services.binding.domain import Terms
+from services.runtime.phone import PhoneNumber
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Create:
+    """Bind A and B."""
+
+    tenant: str
+    request_id: str
+    a: PhoneNumber
+    b: PhoneNumber
+    terms: Terms
+    life_ms: int = 0  # instead of the terms' expiry, counted from the creation
+
+    def canonical(self) -> str:
+        """The request's text for its hash. No part holds the separator."""
+        t = self.terms
+        parts = [
+            "create", t.pool, self.a.e164, self.b.e164, t.order_id, t.industry_id,
+            str(t.expire_ms), str(t.direction.value), str(t.max_call_minutes),
+            t.customer_data.hex(),
+        ]  # fmt: skip
+        # Only where they are given, so that requests answered by an earlier version stay known.
+        if t.options.text:
+            parts.append(f"options:{t.options.text}")
+        if self.life_ms:
+            parts.append(f"life:{self.life_ms}")
+        return "\x1f".join(parts)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Update:
+    """Move a binding's expiry."""
+
+    tenant: str
+    binding: str
+    request_id: str
+    version: int
+    expire_ms: int
+
+    def canonical(self) -> str:
+        """The request's text for its hash."""
+        return f"update\x1f{self.binding}\x1f{self.version}\x1f{self.expire_ms}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Find:
+    """A page of bindings by exactly one of order, number and party."""
+
+    tenant: str
+    by: str | PhoneNumber
+    kind: str
+    limit: int
+    token: str

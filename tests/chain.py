@@ -1,0 +1,107 @@
+"""From a binding to a decision without brokers: what binding seals and publishes, folded by a
+router that shares the key ring. Both sides are the real code; only stores and clock are in memory.
+"""
+
+from datetime import timedelta
+
+from axbridge.runtime.v1 import outbox_pb2
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from services.binding.domain import Binding
+from services.binding.messages import Copies
+from services.binding.records import Records
+from services.binding.vault import KeyedTags, RouteSeal, Vault
+from services.router.domain import Call, Decision, Progress
+from services.router.handlers import Router
+from services.router.opener import CallerTagger, RouteOpener
+from services.router.subscriber import decode_route
+from services.router.view import Copy
+from services.runtime.clock import ManualClock
+from services.runtime.envelope import Envelope
+from services.runtime.keyring import MemoryKeyRing
+from services.runtime.phone import PhoneNumber
+from services.runtime.record import Record
+from services.runtime.sealing import EvidenceWriter, PurgeSealer, new_route_key, wrap_route_key
+from tests.unit.binding.memory import TENANT
+from tests.unit.router.memoryview import MemoryView
+
+A, B, C, D = (PhoneNumber(f"+8613{n}12345678") for n in (5, 6, 7, 8))
+
+
+class Chain:
+    """A tenant's keys, its vault, and a router's view of what was published."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.ring = MemoryKeyRing()
+        self.tags = KeyedTags(self.ring)
+        self.private = X25519PrivateKey.generate()
+        public = self.private.public_key().public_bytes_raw()
+        self.vault = Vault(PurgeSealer(self.ring), EvidenceWriter(public, self.ring))
+        self.records = Records(dict.fromkeys(
+            ("binding.bindings.v1", "binding.state.v1", "binding.routes.v1", "binding.keys.v1"), 4
+        ))  # fmt: skip
+        self.view = MemoryView(CallerTagger(self.ring))
+        self.router = Router(self.view, RouteOpener(self, self.ring), self, self.clock, 10**12)
+        self._keys: dict[str, bytes] = {}
+        self.offset = 0
+
+    def tag(self, who: PhoneNumber) -> bytes:
+        return self.tags.party(TENANT, who.e164)
+
+    def route_seal(self, binding: Binding) -> RouteSeal:
+        key_id = self.vault.route_key_id(binding)
+        return RouteSeal(key_id, self._keys.setdefault(key_id, new_route_key()))
+
+    def wrapped(self, key_id: str) -> Copy | None:
+        """See opener.WrappedKeys."""
+        box = wrap_route_key(self.ring, key_id, self._keys[key_id])
+        return Copy(box.key_id, box.box)
+
+    def publish(self, binding: Binding, copies: Copies) -> None:
+        """Hands the routes of an entry to the router, as Kafka would."""
+        _, entry = self.records.entry(binding, copies)
+        for record in outbox_pb2.OutboxEntry.FromString(entry).records:
+            if record.topic == "binding.routes.v1":
+                headers = Envelope("e", record.type, "/s", record.time_ms, record.version).headers()
+                place = Record("routes", 0, self.offset, record.key, record.value, headers, 0)
+                self.view.apply([(place, decode_route(place))], {("routes", 0): self.offset + 1})
+                self.offset += 1
+        self.view.tick(self.clock.epoch_ms() / 1000)
+
+    def bind(self, binding: Binding, a: PhoneNumber, b: PhoneNumber) -> Copies:
+        """Seals and publishes a new binding."""
+        copies = self.vault.seal_new(binding, a, b, self.route_seal(binding))
+        self.publish(binding, copies)
+        return copies
+
+    def again(self, old: Binding, copies: Copies, new: Binding) -> Copies:
+        """Seals and publishes a new version."""
+        if new.live:
+            made = self.vault.seal_again(
+                old, copies, new, self.route_seal(old), self.route_seal(new)
+            )
+        else:
+            made = self.vault.seal_ended(new, copies)
+        self.publish(new, made)
+        return made
+
+    def wait(self, **span: float) -> None:
+        """Lets time pass."""
+        self.clock.advance(timedelta(**span))
+
+    def call(self, caller: PhoneNumber | str, dialled: str) -> Decision:
+        """What the router decides."""
+        text = caller.e164 if isinstance(caller, PhoneNumber) else caller
+        return self.router.route(Call("cmcc", "c1", text, dialled, ""))
+
+    def answer(self, caller: PhoneNumber | str, dialled: str) -> str:
+        """The callee, or the reason of the refusal."""
+        decision = self.call(caller, dialled)
+        return decision.callee if decision.refusal is None else decision.refusal.name
+
+    def decided(self, decision: Decision) -> None:
+        """See ports.Recorder."""
+
+    def progressed(self, progress: Progress, time_ms: int) -> None:
+        """See ports.Recorder."""

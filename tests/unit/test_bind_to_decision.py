@@ -1,0 +1,95 @@
+"""What binding publishes is what the router decides by: options and modes through all layers."""
+
+from dataclasses import replace
+
+from services.binding.domain import Binding, Direction, Reason
+from services.router.domain import treatment
+from services.router.translate import response_from
+from services.runtime.options import Options, window
+from tests.chain import A, B, C, Chain
+from tests.unit.binding.memory import binding, terms
+
+X = "700100000010001"
+
+
+def pair(chain: Chain, options: Options, direction: Direction = Direction.BOTH) -> Binding:
+    return binding(
+        chain.clock, "b1", tag_a=chain.tag(A), tag_b=chain.tag(B), exclusive=True,
+        terms=terms(chain.clock, options=options, direction=direction),
+    )  # fmt: skip
+
+
+def test_a_binding_without_options_is_as_ever() -> None:
+    chain = Chain()
+    made = pair(chain, Options())
+    chain.bind(made, A, B)
+    assert chain.answer(A, X) == B.e164
+    assert chain.answer(B, X) == A.e164
+    assert chain.answer(C, X) == "NOT_BOUND"
+
+
+def test_start_hours_and_end_are_kept_by_the_routers_clock() -> None:
+    chain = Chain()
+    now = chain.clock.now()
+    assert (now.hour, now.isoweekday()) == (0, 4)  # Thursday, 08:00 in Shanghai
+    hours = Options(
+        start_ms=chain.clock.epoch_ms() + 120_000, zone="Asia/Shanghai",
+        windows=(window("4", 8 * 60, 8 * 60 + 30),), after="order-over",
+    )  # fmt: skip
+    made = pair(chain, hours)
+    copies = chain.bind(made, A, B)
+    assert chain.answer(A, X) == "NOT_STARTED"
+    chain.wait(minutes=2)
+    assert chain.answer(A, X) == B.e164
+    assert chain.answer(C, X) == "NOT_BOUND"
+    chain.wait(minutes=28)
+    assert chain.answer(B, X) == "OUTSIDE_HOURS"
+    chain.wait(minutes=30)
+    assert chain.answer(B, X) == "EXPIRED"
+    decision = chain.call(B, X)
+    assert decision.refusal is not None
+    assert treatment(decision.refusal, decision.entry).announcement == "order-over"
+    chain.again(made, copies, made.released(chain.clock.epoch_ms(), Reason.EXPIRED))
+    assert response_from(chain.call(A, X)).refuse.announcement == "order-over"
+
+
+def test_the_switch_is_told_what_was_chosen() -> None:
+    chain = Chain()
+    made = pair(
+        chain,
+        Options(
+            ring_seconds=25, recording=("a1", "a2", "", ""), mark=False, stranger="closed",
+            stranger_play=True,
+        ),
+        Direction.A_TO_B,
+    )  # fmt: skip
+    chain.bind(made, A, B)
+    connect = response_from(chain.call(A, X)).connect
+    assert connect.callee.e164 == B.e164
+    assert (connect.ring_timeout.seconds, connect.mark) == (25, "")
+    assert (connect.caller_announcement, connect.callee_announcement) == ("a1", "a2")
+    assert chain.answer(B, X) == "DIRECTION"
+    stranger = response_from(chain.call(C, X)).refuse
+    assert (stranger.q850_cause, stranger.announcement) == (16, "closed")
+
+
+def test_a_renewed_binding_connects_past_its_first_end() -> None:
+    chain = Chain()
+    made = pair(chain, Options(sliding_seconds=3600))
+    copies = chain.bind(made, A, B)
+    chain.wait(minutes=59)
+    later = made.renewed(chain.clock.epoch_ms(), chain.clock.epoch_ms())
+    chain.again(made, copies, later)
+    chain.wait(minutes=30)
+    assert chain.answer(A, X) == B.e164
+    chain.wait(minutes=30)
+    assert chain.answer(A, X) == "EXPIRED"
+
+
+def test_options_cannot_be_taken_from_a_route() -> None:
+    """A forger of the topic strips the hours off a route: its callee does not open any more."""
+    chain = Chain()
+    made = pair(chain, Options(start_ms=chain.clock.epoch_ms() + 120_000))
+    copies = chain.vault.seal_new(made, A, B, chain.route_seal(made))
+    chain.publish(replace(made, terms=replace(made.terms, options=Options())), copies)
+    assert chain.answer(A, X) == "KEY_UNAVAILABLE"
