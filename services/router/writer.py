@@ -7,7 +7,6 @@ that the supervisor starts it anew; nothing half-alive remains.
 
 import fcntl
 import os
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from services.runtime.metrics import Metrics, Name
 from services.runtime.parking import Parker
 from services.runtime.record import Record
 from services.runtime.settings import load
+from services.runtime.signals import stop_on_signals
 from services.runtime.telemetry import configure_logging, logger
 
 _LOG: Final = logger(__name__)
@@ -94,7 +94,7 @@ def run_threads(
     settings: RouterSettings | None, work: dict[str, Callable[[threading.Event], None]]
 ) -> None:
     """Runs each in a thread of its own until SIGTERM, or until one of them fails: then exits 1."""
-    stop, failed = threading.Event(), threading.Event()
+    stop, failed = stop_on_signals(), threading.Event()
 
     def guarded(name: str, body: Callable[[threading.Event], None]) -> None:
         try:
@@ -108,8 +108,6 @@ def run_threads(
         finally:
             stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     threads = [
         threading.Thread(target=guarded, args=(name, body), name=name)
         for name, body in work.items()
