@@ -76,6 +76,7 @@ class Journal:
 
         Raises:
             ResourceExhausted: JOURNAL_FULL: the event is not in the journal.
+            ValueError: it is longer than 1 MiB, and not in the journal either.
         """
         with self._lock:
             if self._failed or self._used >= self._limits.folder_bytes:

@@ -55,8 +55,10 @@ class Read:
 
 
 def frame(sequence: int, time_ms: int, kind: int, key: bytes, value: bytes) -> bytes:
-    """One event as it stands in a segment."""
+    """One event as it stands in a segment. Raises ValueError: readers would take it for damage."""
     body = _pack_body(sequence, time_ms, kind, len(key)) + key + value
+    if len(body) > LONGEST_BODY:
+        raise ValueError("the event is too long for a frame")
     return _pack_head(_MARK, len(body), _crc32(body)) + body
 
 

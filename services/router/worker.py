@@ -66,8 +66,10 @@ def main() -> None:
     server.on_stop("view", stopped.set)
     server.on_stop("refresh", refresher.join)
     server.on_stop("counts", servicer.flush)
-    server.on_stop("reader", view.close)
+    # First: a call that outlives the grace can then not be recorded, so none is answered unrecorded
+    # from a view that is closed.
     server.on_stop("journal", journal.close)
+    server.on_stop("reader", view.close)
     refresher.start()
     server.start()
     if settings.supervised:

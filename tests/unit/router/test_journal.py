@@ -161,3 +161,11 @@ def test_segments_close_by_age(tmp_path: Path) -> None:
 
 def _refuse(*_: object) -> None:
     raise OSError(errno.EIO, "broken")
+
+
+def test_an_event_that_no_frame_can_hold_is_refused_and_takes_no_sequence(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "w")
+    with pytest.raises(ValueError, match="too long"):
+        journal.append(0, 1, b"k", lambda *_: bytes(1024 * 1024))
+    assert journal.append(0, 1, b"k", lambda *_: b"v") == 1
+    journal.close()
