@@ -61,14 +61,24 @@ class ViewWriter:
     def __init__(self, folder: Path, clock: Clock | None = None) -> None:
         self._clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._env, self.rebuilt_because = viewfile.open_for_writing(folder, self._clock.epoch_ms())
+        self._folder, self._published, self._begun = folder, False, 0.0
+        found = viewfile.open_for_writing(folder, self._clock.epoch_ms())
+        self._env, self._path, self.rebuilt_because = found
         self._databases = {name: self._env.open_db(name) for name in viewfile.ALL_TABLES}
-        self._path = viewfile.current(folder)
 
     def positions(self) -> dict[tuple[str, int], int]:
         """See Sink."""
         with self._lock, self._env.begin(db=self._databases[POSITIONS]) as txn:
             return {_position(key): int.from_bytes(value) for key, value in txn.cursor()}
+
+    def void(self, positions: Mapping[tuple[str, int], str]) -> None:
+        """See Sink: folds a new view from the start; till it is fresh the old one is read."""
+        with self._lock:
+            self._close()
+            now = self._clock.epoch_ms()
+            self._env, self._path = viewfile.begin(self._folder, now)
+            self._databases = {name: self._env.open_db(name) for name in viewfile.ALL_TABLES}
+            self._published, self._begun = False, now / 1000
 
     def apply(
         self, items: Sequence[tuple[Record, Applied]], positions: Mapping[tuple[str, int], int]
@@ -91,7 +101,10 @@ class ViewWriter:
 
     def tick(self, fresh_at: float) -> None:
         """Once a second or so: stores the view's freshness (seconds, 0: never yet), drops graves
-        that are over, frees the pages that dead readers hold, and starts the disk writing."""
+        that are over, frees the pages that dead readers hold, and starts the disk writing. The
+        first time, readers get the file."""
+        if fresh_at < self._begun:  # asked before the view was begun anew
+            fresh_at = 0
 
         def write(tables: LmdbTables) -> None:
             if fresh_at:
@@ -99,8 +112,12 @@ class ViewWriter:
             view.purge(tables, self._clock.epoch_ms())
 
         self._write(write)
-        self._env.reader_check()
-        self._env.sync(True)
+        with self._lock:
+            self._env.reader_check()
+            self._env.sync(True)
+            if fresh_at and not self._published:
+                viewfile.publish(self._folder, self._path)
+                self._published = True
 
     def _write(self, change: Any) -> None:
         with self._lock:
@@ -117,9 +134,12 @@ class ViewWriter:
     def close(self) -> None:
         """Ends cleanly: the next start trusts the file even after a reboot."""
         with self._lock:
-            self._env.sync(True)
-            self._env.close()
-            viewfile.mark(self._path, "closed")
+            self._close()
+
+    def _close(self) -> None:
+        self._env.sync(True)
+        self._env.close()
+        viewfile.mark(self._path, "closed")
 
 
 class _Opened:

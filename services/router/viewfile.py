@@ -1,9 +1,10 @@
 """The LMDB files of the view in their folder: which one counts, and whether it may be trusted.
 
-Names one file in `current`; a rebuild makes a new file and moves the name, so readers that have the
-old one open go on and notice. Refuses a file of another format, one that is older than tombstones
-are kept (6 of 7 days), and one that was open when the machine went down: commits are not fsynced
-one by one, since the view can always be folded again from Kafka.
+`current` names the file that is read. A rebuild makes a new file, named by `next` until it holds
+all routes; only then `current` moves, so that readers of the old one go on meanwhile, and notice.
+Refuses a file of another format, one that is older than tombstones are kept (6 of 7 days), and one
+that was open when the machine went down: commits are not fsynced one by one, since the view can
+always be folded again from Kafka.
 
 Invariant: the state beside a file says `open` (with the machine's boot id) before its first commit.
 """
@@ -37,41 +38,80 @@ class Unusable(Exception):
 
 def current(folder: Path) -> Path:
     """The file that counts. Raises Unusable if there is none."""
+    return _named(folder, "current")
+
+
+def _named(folder: Path, name: str) -> Path:
     try:
-        name = (folder / "current").read_text().strip()
+        found = (folder / name).read_text().strip()
     except OSError:
         raise Unusable("no view yet") from None
-    path = folder / name
-    if "/" in name or not path.is_file():
+    path = folder / found
+    if "/" in found or not path.is_file():
         raise Unusable("the view's file is missing")
     return path
 
 
-def open_for_writing(folder: Path, now_ms: int) -> tuple[lmdb.Environment, str]:
-    """The environment of the current file, or of a new one; and why it is new, or empty."""
+def open_for_writing(folder: Path, now_ms: int) -> tuple[lmdb.Environment, Path, str]:
+    """The environment and path of the file to go on with, or of a new one; and why it is new, or
+    empty. `publish` it once it holds all routes."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        path = current(folder)
-        _check_state(path)
-        env = _opened(path)
+    why = ""
+    for name in ("next", "current"):  # a rebuild that was interrupted goes on
         try:
-            _check_age(env, now_ms)
-        except (lmdb.Error, Unusable):
-            env.close()
-            raise
-        why = ""
-    except (lmdb.Error, Unusable) as error:
-        path, why = folder / f"view-{secrets.token_hex(4)}.lmdb", _reason(error)
-        env = _opened(path)
-        with env.begin(write=True) as txn:
-            txn.put(FRESH + b"-since", now_ms.to_bytes(8), db=env.open_db(META, txn=txn))
-        env.sync(True)
+            path = _named(folder, name)
+            env = _trusted(path, now_ms)
+        except (lmdb.Error, Unusable) as error:
+            why = _reason(error)
+            continue
+        mark(path, "open")
+        return env, path, ""
+    env, path = begin(folder, now_ms)
+    try:
+        readable = _readable(current(folder))
+    except Unusable:
+        readable = False
+    if not readable:  # nobody must read what may be torn; an empty view is not fresh, and refuses
+        publish(folder, path)
+    return env, path, why
+
+
+def begin(folder: Path, now_ms: int) -> tuple[lmdb.Environment, Path]:
+    """A new, empty file to be folded into."""
+    path = folder / f"view-{secrets.token_hex(4)}.lmdb"
+    env = _opened(path)
+    with env.begin(write=True) as txn:
+        txn.put(FRESH + b"-since", now_ms.to_bytes(8), db=env.open_db(META, txn=txn))
+    env.sync(True)
     mark(path, "open")
+    _replace(folder / "next", path.name)
+    return env, path
+
+
+def publish(folder: Path, path: Path) -> None:
+    """Lets readers have the file, and drops all others."""
     _replace(folder / "current", path.name)
+    (folder / "next").unlink(missing_ok=True)
     for other in folder.glob("view-*"):
         if not other.name.startswith(path.name):
             other.unlink(missing_ok=True)
-    return env, why
+
+
+def _trusted(path: Path, now_ms: int) -> lmdb.Environment:
+    _check_state(path)
+    env = _opened(path)
+    try:
+        _check_age(env, now_ms)
+    except (lmdb.Error, Unusable):
+        env.close()
+        raise
+    return env
+
+
+def _readable(path: Path) -> bool:
+    """Whether those who know its format may go on reading it, however old it is."""
+    state = _state(path)
+    return state.get("state") == "closed" or state.get("boot") == _boot_id()
 
 
 def mark(path: Path, state: str) -> None:
@@ -80,14 +120,25 @@ def mark(path: Path, state: str) -> None:
     _replace(path.with_name(path.name + ".state"), text)
 
 
-def _check_state(path: Path) -> None:
+def _state(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = json.loads(path.with_name(path.name + ".state").read_text())
+        state = json.loads(path.with_name(path.name + ".state").read_text())
     except (OSError, ValueError):
-        raise Unusable("the view's state is unreadable") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _check_format(path: Path) -> None:
+    state = _state(path)
+    if not state:
+        raise Unusable("the view's state is unreadable")
+    if state.get("format") != FORMAT:
         raise Unusable("the view has another format")
-    if state.get("state") != "closed" and state.get("boot") != _boot_id():
+
+
+def _check_state(path: Path) -> None:
+    _check_format(path)
+    if not _readable(path):
         raise Unusable("the machine went down while the view was open")
 
 
@@ -113,7 +164,8 @@ def _opened(path: Path) -> lmdb.Environment:
 
 
 def open_for_reading(path: Path) -> lmdb.Environment:
-    """The environment for a process that only reads."""
+    """The environment for a process that only reads. Raises Unusable: another build wrote it."""
+    _check_format(path)
     return lmdb.open(
         str(path), subdir=False, readonly=True, max_dbs=len(ALL_TABLES), readahead=False,
         max_spare_txns=_THREADS, max_readers=_READERS,
