@@ -61,8 +61,9 @@ class RouteKeys:
             await self._cell.published(int(sequence))
         box = unsealed(events_pb2.RouteKey.FromString(stands).wrapped)
         assert box is not None
-        if len(self._known) >= _CACHED:
-            self._known.clear()
         made = RouteSeal(key_id, unwrap_route_key(self._keyring, key_id, box))
-        self._known[key_id] = made
+        if epoch is None:  # else Kafka does not have it yet, and a heal that breaks off loses it
+            if len(self._known) >= _CACHED:
+                self._known.clear()
+            self._known[key_id] = made
         return made
