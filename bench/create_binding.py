@@ -21,7 +21,7 @@ from deploy.local.kafka import quiet_admin
 from deploy.local.replay import percentile
 from deploy.local.trips import mobile
 from deploy.local.waiting import eventually
-from services.runtime.consumer import end_offsets
+from services.runtime.placement import end_offsets
 from services.runtime.status import reason_of
 from services.runtime.topics import EVENT_TOPICS, partition_counts
 

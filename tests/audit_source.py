@@ -76,8 +76,9 @@ class Source:
         return (self.served / "vkey").read_text().strip()
 
     @contextmanager
-    def sequencer(self) -> Iterator[subprocess.Popen[bytes]]:
+    def sequencer(self, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
         environment = {"AUDIT_KAFKA_BOOTSTRAP": self.bootstrap, "AUDIT_LOG_DIR": str(self.root)}
+        environment |= settings
         command = ["tests.sequencer_process", *self.arguments]
         with python(command, environment) as process:
             yield process

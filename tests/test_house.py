@@ -40,6 +40,7 @@ BY_TIER = {
 COVERED = {
     "deploy/local/__main__.py": "tests/unit/deploy/test_main.py",
     "services/runtime/owner.py": "tests/contract/test_cell.py",
+    "services/runtime/message.py": "tests/contract/test_consumer.py",
     "services/runtime/parking.py": "tests/contract/test_consumer.py",
     "services/runtime/publisher.py": "tests/contract/test_consumer.py",
     "services/runtime/rebuild.py": "tests/contract/test_cell.py",

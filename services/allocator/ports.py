@@ -91,6 +91,10 @@ class RouteFold(Protocol):
         """The next offset of each (topic, partition) that the store covers."""
         ...
 
+    async def forget_positions(self) -> None:
+        """Begins again. What is folded stays: folding it again changes nothing."""
+        ...
+
     async def follow(
         self,
         items: Sequence[tuple[Position, int, RouteChange]],

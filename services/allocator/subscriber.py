@@ -47,6 +47,12 @@ class RouteSink:
     async def _stored(self) -> Mapping[Position, int]:
         return await self._fold.positions()
 
+    def void(self, positions: Mapping[Position, str]) -> None:
+        """See Sink. What is folded stays: reading it again changes nothing, and a number that may
+        be in a binding's hands is not given to another."""
+        forgetting = self._fold.forget_positions()
+        asyncio.run_coroutine_threadsafe(forgetting, self._loop).result()
+
     def apply(
         self, items: Sequence[tuple[Record, RouteChange]], positions: Mapping[Position, int]
     ) -> None:

@@ -13,9 +13,9 @@ from confluent_kafka.admin import AdminClient
 
 from services.allocator.handlers import expire_leases
 from services.allocator.ports import LeaseExpiry, RouteFold
-from services.runtime.consumer import Position, end_offsets
 from services.runtime.errors import Unavailable
 from services.runtime.metrics import Metrics, Name
+from services.runtime.placement import Position, end_offsets
 from services.runtime.topics import BINDING_ROUTES
 
 _EVERY_SECONDS: Final = 1.0

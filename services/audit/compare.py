@@ -20,8 +20,8 @@ from services.audit.checkpoint import NoteVerifier, open_checkpoint
 from services.audit.entry import event_of, parked_event, types_of
 from services.audit.reader import StoredTree
 from services.audit.tilestore import FolderReader
-from services.runtime.consumer import to_record
 from services.runtime.errors import Malformed
+from services.runtime.message import to_record
 from services.runtime.record import Record
 from services.runtime.topics import EVENT_TOPICS, Topic
 

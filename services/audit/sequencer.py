@@ -6,7 +6,6 @@ the next one settles what was left half-way. Invariant: only an open log, held b
 appended to, and it is closed after the last append.
 """
 
-import signal
 import sys
 import threading
 import time
@@ -17,13 +16,13 @@ from typing import Final
 from services.audit.entry import EntryMaker, event_id_of
 from services.audit.logfolder import Event, LogFolder
 from services.audit.ports import LogLocked
-from services.audit.rewind import gone_back
-from services.audit.sequencing import Sequencing, decode_positions
+from services.audit.sequencing import Sequencing
 from services.audit.settings import SequencerSettings
 from services.runtime.consumer import Follower
 from services.runtime.metrics import Metrics, Name
 from services.runtime.parking import Parker
 from services.runtime.settings import load
+from services.runtime.signals import stop_on_signals
 from services.runtime.telemetry import HealthEndpoint, configure_logging, logger
 from services.runtime.topics import EVENT_TOPICS, Topic
 
@@ -87,9 +86,7 @@ def _follow(
 ) -> None:
     names = [topic.name for topic in topics]
     parker = Parker(settings.kafka_bootstrap)
-    stored = decode_positions(folder.log.state)
-    back = gone_back(settings.kafka_bootstrap, names, stored, stop)
-    sequencing = Sequencing(folder, metrics, failed=stop.set, forget=back)
+    sequencing = Sequencing(folder, metrics, failed=stop.set, accept_void=settings.accept_void)
     follower: Follower[Event] = Follower(
         settings.kafka_bootstrap,
         names,
@@ -113,9 +110,7 @@ def main(topics: Sequence[Topic] = EVENT_TOPICS) -> None:
     """Until SIGTERM or SIGINT; exits with 1 after an error, which is logged."""
     settings = load(SequencerSettings)
     configure_logging("audit", settings.log_level)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     try:
         sequence(settings, stop, topics)
     except Exception:

@@ -11,12 +11,13 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from services.audit.logfolder import Event, LogFolder
 from services.runtime.consumer import Position
 from services.runtime.metrics import Metrics, Name
+from services.runtime.placement import lost
 from services.runtime.record import Record
 
 # One append is some ten fsyncs; a group waits this long for company. A quiet log publishes within
@@ -33,8 +34,9 @@ _Group = tuple[Sequence[tuple[Record, Event]], Mapping[Position, int]]
 class Sequencing:
     """Sink of the consumer loop, over an open log. `close` it before the log.
 
-    `_changed` guards everything that both threads touch: _groups, _count, _since, _closing and
-    _failure. _positions is the appending thread's own. `failed` is called once, from that thread.
+    `_changed` guards everything that both threads touch: _groups, _count, _since, _busy,
+    _closing and _failure. _positions is the appending thread's while it is busy, else the loop's.
+    `failed` is called once, from the appending thread.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class Sequencing:
         metrics: Metrics,
         failed: Callable[[], None] = lambda: None,
         *,
-        forget: Collection[Position] = (),
+        accept_void: bool = False,
         linger_seconds: float = LINGER_SECONDS,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -51,13 +53,13 @@ class Sequencing:
         self._failed = failed
         self._linger = linger_seconds
         self._wall = wall
-        stored = decode_positions(folder.log.state)
-        self._stored = {place: at for place, at in stored.items() if place not in forget}
-        self._positions = dict(self._stored)
+        self._accept_void = accept_void
+        self._positions = decode_positions(folder.log.state)
         self._changed = threading.Condition()
         self._groups: deque[_Group] = deque()
         self._count = 0
         self._since = 0.0
+        self._busy = False  # a group that was taken is not yet appended
         self._closing = False
         self._failure: BaseException | None = None
         self._leaves = metrics.counter(Name.LEAVES)
@@ -70,9 +72,20 @@ class Sequencing:
         self._thread.start()
 
     def positions(self) -> Mapping[Position, int]:
-        """What the log covered when it was opened, without the partitions to `forget`; asked
-        before the loop begins to read."""
-        return self._stored
+        """What the log covers, once what was taken is appended."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._groups or self._busy) or self._failure)
+            self._raise()
+            return dict(self._positions)
+
+    def void(self, positions: Mapping[Position, str]) -> None:
+        """See Sink. Events that Kafka lost before they were leaves are missing for good, which a
+        person must know of (`accept_void`); a leaf that is read again is known by its id."""
+        if not self._accept_void:
+            raise lost(positions)
+        with self._changed:
+            for position in positions:
+                self._positions.pop(position, None)
 
     def apply(
         self, items: Sequence[tuple[Record, Event]], positions: Mapping[Position, int]
@@ -116,7 +129,10 @@ class Sequencing:
     def _take(self) -> list[_Group]:
         """Waits for groups, and a little for more. None at all: it is time to end."""
         with self._changed:
+            self._busy = False
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._groups or self._closing)
+            self._busy = True
             self._changed.wait_for(
                 lambda: self._count >= FULL or self._closing,
                 timeout=max(self._since + self._linger - time.monotonic(), 0),

@@ -33,3 +33,6 @@ class SequencerSettings(ServiceSettings):
     log_dir: Path
     # Name of the log and of its key, a schema-less URL. Fixed for the life of the log.
     origin: str = "axbridge.invalid/log/local"
+    # After a topic was made anew or lost records: go on, reading it from its beginning. What is a
+    # leaf already stays one; what Kafka lost before it was one is missing for good.
+    accept_void: bool = False

@@ -43,6 +43,7 @@ def main() -> None:
         KafkaPublisher(bootstrap),
         settings.records_topic,
         abandon_ms=int(settings.records_abandon_after_seconds * 1000),
+        accept_void=settings.records_accept_void,
     )
     parker = Parker(bootstrap)
     follower = Follower(

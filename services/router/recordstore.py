@@ -32,6 +32,7 @@ from services.router.publisher import Publishing
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.envelope import Envelope
 from services.runtime.errors import Retry
+from services.runtime.placement import lost
 from services.runtime.publisher import Outgoing
 from services.runtime.record import Record
 from services.runtime.topics import partition_of
@@ -55,6 +56,7 @@ class RecordStore:
         topic: str,
         *,
         abandon_ms: int = 25 * 3600 * 1000,
+        accept_void: bool = False,
         clock: Clock | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +66,7 @@ class RecordStore:
         self._db = {name: self._env.open_db(name) for name in (_CALLS, _DUE, _OUTBOX, _POSITIONS)}
         self._events, self._publisher, self._topic = events, publisher, topic
         self._abandon_ms, self._clock = abandon_ms, clock or SystemClock()
+        self._accept_void = accept_void
         self._lock = threading.Lock()
         self.records = 0  # written since the start
         self.orphans = 0
@@ -75,6 +78,19 @@ class RecordStore:
                 (key[:-4].decode(), int.from_bytes(key[-4:])): int.from_bytes(value)
                 for key, value in txn.cursor()
             }
+
+    def void(self, positions: Mapping[tuple[str, int], str]) -> None:
+        """See Sink. Calls that are finished and forgotten would be recorded a second time, and
+        what was lost is recorded never: so a person decides (`accept_void`)."""
+        if not self._accept_void:
+            raise lost(positions)
+
+        def forget(txn: Any) -> None:
+            for topic, partition in positions:
+                txn.delete(topic.encode() + partition.to_bytes(4), db=self._db[_POSITIONS])
+
+        with self._lock:
+            self._write(forget)
 
     def apply(
         self, items: Sequence[tuple[Record, Fact]], positions: Mapping[tuple[str, int], int]

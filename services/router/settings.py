@@ -63,4 +63,6 @@ class RecordsSettings(ServiceSettings):
     calls_topic: str = "router.calls.v1"
     records_topic: str = "router.records.v1"
     records_abandon_after_seconds: float = Field(default=25 * 3600.0, gt=0)
+    # After a topic was made anew or lost records: go on, reading it from its beginning.
+    records_accept_void: bool = False
     records_health_listen: str = "127.0.0.1:0"

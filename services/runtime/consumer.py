@@ -9,21 +9,26 @@ past it), or the loop ends with an exception: never logged and passed over.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 
 from services.runtime.errors import Malformed, Retry
+from services.runtime.message import FINAL, LogMoved, to_record
 from services.runtime.parking import Parker
+from services.runtime.placement import IDENTITY, end_offsets, identities, place
+from services.runtime.placement import Position as Position
 from services.runtime.record import Record
+from services.runtime.telemetry import logger
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
-Position = tuple[str, int]
 
 _PROBE_SECONDS = 1.0
+_RETRY_SECONDS = 0.2
+_LOG = logger(__name__)
 
 
 class Sink(Protocol[T_contra]):
@@ -40,6 +45,13 @@ class Sink(Protocol[T_contra]):
         `items` may be empty (everything was parked). Records at offsets below the stored position
         must be ignored, so that a repeat is harmless. Raises Retry to be called again with the same
         items; anything else ends the loop.
+        """
+
+    def void(self, positions: Mapping[Position, str]) -> None:
+        """Kafka does not have (any more) what these positions were taken from; see placement.
+
+        Forgets them, and what hangs on them as the sink thinks right, so that `positions` has them
+        no more: they are read from their beginning. Or raises, to end the loop.
         """
 
 
@@ -70,12 +82,13 @@ class Follower(Generic[T]):
         self._batch = batch
         self._wall = wall
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
-        config: dict[str, Any] = {
+        self._config: dict[str, Any] = {
             "bootstrap.servers": bootstrap,
             "group.id": group or "unused",  # the client demands one even for plain assignment
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
+            # Where to begin is always said. An offset that is not there is told, not passed over.
+            "auto.offset.reset": "error",
             # A follower that may lag lets the broker gather: it answers ten times a second instead
             # of at each produce, which is most of what a busy broker has to do.
             "fetch.wait.max.ms": gather_ms or 500,
@@ -84,9 +97,12 @@ class Follower(Generic[T]):
             "reconnect.backoff.max.ms": 1000,
         }
         if group:
-            config["group.protocol"] = "consumer"  # KIP-848
-        self._consumer = Consumer(config)
+            self._config["group.protocol"] = "consumer"  # KIP-848
+        self._consumer: Consumer
+        self._stop = threading.Event()
         self._next: dict[Position, int] = {}
+        self._identities: dict[str, int] = {}
+        self._unnamed: dict[str, int] = {}  # topics whose identity the sink does not know yet
         self._probe: tuple[float, dict[Position, int]] | None = None
         self._probe_due = 0.0
         self._fresh_at = 0.0
@@ -98,6 +114,16 @@ class Follower(Generic[T]):
             KafkaException: an error that the client does not recover from by itself.
             ParkedTooMany: more records than the bound cannot be applied.
         """
+        self._stop = stop
+        while not stop.is_set():
+            try:
+                self._follow(stop)
+            except LogMoved as moved:
+                _LOG.error("kafka is not what was read; looking again", why=str(moved))
+                stop.wait(_RETRY_SECONDS)
+
+    def _follow(self, stop: threading.Event) -> None:
+        self._consumer, self._next, self._probe = Consumer(self._config), {}, None
         try:
             if self._group:
                 self._consumer.subscribe(
@@ -129,12 +155,30 @@ class Follower(Generic[T]):
         consumer.incremental_unassign(partitions)
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """The partitions at the offsets that the sink's effects reach to."""
-        stored = self._sink.positions()
-        places = {(p.topic, p.partition): stored.get((p.topic, p.partition), 0) for p in partitions}
-        self._next.update(places)
-        self._probe = None
-        return [TopicPartition(*position, offset) for position, offset in places.items()]
+        """The partitions at the offsets that the sink's effects reach to; none once stopped."""
+        wanted = [(p.topic, p.partition) for p in partitions]
+        while not self._stop.is_set():
+            stored = self._sink.positions()
+            try:
+                found = place(self._admin, wanted, stored)
+            except KafkaException as away:
+                if away.args[0].code() in FINAL:
+                    raise
+                self._stop.wait(_RETRY_SECONDS)
+                continue
+            if found.void:
+                for (topic, partition), why in sorted(found.void.items()):
+                    _LOG.error("a position is void", topic=topic, partition=partition, why=why)
+                self._fresh_at = 0.0
+                self._sink.void(found.void)
+                continue
+            self._next.update(found.starts)
+            self._identities.update(found.identities)
+            known = {topic for topic, partition in stored if partition == IDENTITY}
+            self._unnamed = {t: its for t, its in self._identities.items() if t not in known}
+            self._probe = None
+            return [TopicPartition(*position, offset) for position, offset in found.starts.items()]
+        return []
 
     def _all_partitions(self, stop: threading.Event) -> list[TopicPartition]:
         while not stop.is_set():
@@ -172,7 +216,11 @@ class Follower(Generic[T]):
                 self._parker.park(record, malformed)
             moved[position] = record.offset + 1
         if moved:
-            self._apply(items, moved, stop)
+            names = {topic for topic, _ in moved} & self._unnamed.keys()
+            whole = moved | {(topic, IDENTITY): self._unnamed[topic] for topic in names}
+            self._apply(items, whole if names else moved, stop)
+            for topic in names:
+                del self._unnamed[topic]
             self._next.update(moved)
             if self._group:
                 offsets = [TopicPartition(*position, offset) for position, offset in moved.items()]
@@ -202,59 +250,16 @@ class Follower(Generic[T]):
             asked_at = self._wall()
             try:
                 ends = end_offsets(self._admin, self._next, timeout=1.0)
+                found = identities(self._admin, {topic for topic, _ in self._next}, timeout=1.0)
             except KafkaException:  # no answer: the age keeps growing, which is the truth
                 return
+            if any(self._identities[topic] != its for topic, its in found.items()) or any(
+                self._next.get(position, 0) > end for position, end in ends.items()
+            ):
+                raise LogMoved(KafkaError(KafkaError._AUTO_OFFSET_RESET, "made anew, or went back"))
             self._probe = (asked_at, ends)
         if self._probe is not None:
             asked_at, ends = self._probe
             if all(self._next.get(position, 0) >= end for position, end in ends.items()):
                 self._fresh_at = asked_at
                 self._probe = None
-
-
-def end_offsets(
-    admin: AdminClient, positions: Iterable[Position], timeout: float = 5.0
-) -> dict[Position, int]:
-    """Where each partition ends now. Raises KafkaException: one is missing, or no answer came."""
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    wanted = {TopicPartition(*position): latest for position in positions}
-    found = admin.list_offsets(wanted, request_timeout=timeout) if wanted else {}
-    return {(place.topic, place.partition): each.result().offset for place, each in found.items()}
-
-
-def to_record(message: Message) -> Record | None:
-    """The record; None for an error that the client itself retries.
-
-    Raises:
-        KafkaException: the error is final, e.g. the offset wanted was deleted.
-    """
-    error = message.error()
-    if error is not None:
-        if error.fatal() or error.code() in _FINAL:
-            raise KafkaException(error)
-        return None
-    _, timestamp = message.timestamp()
-    headers = message.headers()
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
-    if topic is None or partition is None or offset is None:
-        raise KafkaException(KafkaError(KafkaError._BAD_MSG))
-    return Record(
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        key=_bytes(message.key()),
-        value=None if message.value() is None else _bytes(message.value()),
-        headers=list(headers.items()) if isinstance(headers, dict) else headers or [],
-        timestamp_ms=timestamp,
-    )
-
-
-def _bytes(value: str | bytes | None) -> bytes:
-    return value.encode() if isinstance(value, str) else value or b""
-
-
-_FINAL = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-}

@@ -16,8 +16,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from services.runtime.acks import first_sequence
 from services.runtime.cell import Cell
-from services.runtime.consumer import Position, to_record
 from services.runtime.envelope import header_int
+from services.runtime.message import to_record
+from services.runtime.placement import Position
 from services.runtime.record import Record
 
 _BATCH: Final = 2000

@@ -75,6 +75,11 @@ class Repair:
         """See Sink: where the owner before had come to."""
         return self._start
 
+    def void(self, positions: Mapping[Position, str]) -> None:
+        """See Sink: everything is verified from the start."""
+        with self._lock:
+            self._start = {at: end for at, end in self._start.items() if at not in positions}
+
     def apply(
         self, items: Sequence[tuple[Record, None]], positions: Mapping[Position, int]
     ) -> None:

@@ -26,9 +26,15 @@ class MemorySink:
         self.stored: dict[Position, int] = {}
         self.failures: list[Exception] = []
         self.calls = 0
+        self.voided: list[dict[Position, str]] = []
 
     def positions(self) -> Mapping[Position, int]:
         return self.stored
+
+    def void(self, positions: Mapping[Position, str]) -> None:
+        self.voided.append(dict(positions))
+        for position in positions:
+            self.stored.pop(position, None)
 
     def apply(self, items: Sequence[tuple[Record, str]], positions: Mapping[Position, int]) -> None:
         self.calls += 1

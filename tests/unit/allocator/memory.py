@@ -134,6 +134,9 @@ class MemoryNumberStore:
     async def positions(self) -> Mapping[Position, int]:
         return self._positions
 
+    async def forget_positions(self) -> None:
+        self._positions = {}
+
     async def follow(
         self,
         items: Sequence[tuple[Position, int, RouteChange]],

@@ -61,3 +61,15 @@ async def test_a_healing_store_is_asked_again() -> None:
     sink = RouteSink(fold, asyncio.get_running_loop(), Metrics("allocator"))
     with pytest.raises(Retry, match="STORE_HEALING"):
         await applied(sink, [item(0)], {PLACE: 1})
+
+
+async def test_void_positions_are_forgotten_and_what_is_folded_stays() -> None:
+    store = MemoryNumberStore(ManualClock())
+    await store.create_pool(Pool(POOL, Policy.EXCLUSIVE, 1000, 1))
+    await store.register_block(Block(NUMBER[:11], POOL, 1))
+    sink = RouteSink(store, asyncio.get_running_loop(), Metrics("allocator"))
+    await applied(sink, [item(4)], {PLACE: 5})
+    await asyncio.to_thread(sink.void, {PLACE: "TOPIC_REPLACED"})
+    assert await asyncio.to_thread(sink.positions) == {}
+    await applied(sink, [item(0)], {PLACE: 1})
+    assert (await store.get_number(NUMBER)).pairs == 1

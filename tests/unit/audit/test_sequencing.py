@@ -18,6 +18,7 @@ from services.audit.sequencing import (
     encode_positions,
 )
 from services.runtime.consumer import Position
+from services.runtime.errors import FailedPrecondition
 from services.runtime.metrics import Metrics
 from services.runtime.record import Record
 from services.runtime.topics import BINDING_BINDINGS
@@ -139,3 +140,21 @@ def test_positions_are_json_and_round_trip() -> None:
     assert json.loads(state)["positions"]["b"] == {"2": 3, "10": 1}
     assert decode_positions(state) == positions
     assert decode_positions(b"") == {}
+
+
+def test_void_positions_end_it_unless_a_person_accepts_them(tmp_path: Path) -> None:
+    folder = open_log(tmp_path)
+    sequencing = Sequencing(folder, Metrics("audit"))
+    sequencing.apply(*group(0, 1))
+    assert sequencing.positions() == {(TOPIC, 0): 2}  # waits for what was taken
+    with pytest.raises(FailedPrecondition, match="LOG_WENT_BACK partition=0"):
+        sequencing.void({(TOPIC, 0): "LOG_WENT_BACK"})
+    sequencing.close()
+    sequencing = Sequencing(folder, Metrics("audit"), accept_void=True)
+    sequencing.void({(TOPIC, 0): "LOG_WENT_BACK"})
+    assert sequencing.positions() == {}
+    sequencing.apply(*group(0))  # a leaf already
+    assert sequencing.positions() == {(TOPIC, 0): 1}
+    assert folder.log.checkpoint.size == 2
+    sequencing.close()
+    folder.close()

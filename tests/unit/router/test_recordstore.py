@@ -10,7 +10,7 @@ from services.router.callfold import Fact
 from services.router.events import event_associated
 from services.router.recordstore import RecordStore
 from services.runtime.clock import SystemClock
-from services.runtime.errors import Retry
+from services.runtime.errors import FailedPrecondition, Retry
 from services.runtime.keyring import MemoryKeyRing
 from services.runtime.record import Record
 from services.runtime.sealing import PurgeSealer, Sealed, associated, purge_key_id
@@ -140,3 +140,19 @@ def test_an_erased_bucket_leaves_a_record_without_secrets(tmp_path: Path) -> Non
     kept.apply(items, {("calls", 0): 2})
     assert not records(kafka)[0].HasField("secrets")
     kept.close()
+
+
+def test_void_positions_end_it_unless_a_person_accepts_them(tmp_path: Path) -> None:
+    kafka, void = MemoryPublisher(), {("calls", 0): "TOPIC_REPLACED"}
+    first = store(tmp_path, kafka)
+    Feed(first)(refused("c2"))
+    with pytest.raises(FailedPrecondition, match="TOPIC_REPLACED"):
+        first.void(void)
+    assert first.positions() == {("calls", 0): 1}
+    first.close()
+    again = RecordStore(tmp_path, EVENTS, kafka, "records", accept_void=True)
+    again.void(void)
+    assert again.positions() == {}
+    Feed(again)(refused("c2"))  # read again: no second record
+    assert len(kafka.ids()) == 1
+    again.close()

@@ -76,3 +76,10 @@ async def test_a_second_stale_record_that_comes_while_the_first_is_repaired_is_r
     assert service.verified == {}
     await repair._settle(float("inf"), KEY)
     assert (service.repaired, service.verified) == ([first, second], {"verified/state/0": 5})
+
+
+async def test_void_positions_are_verified_from_the_start() -> None:
+    repair, _ = made()
+    repair._start = {("state", 0): 9, ("state", 1): 9}
+    repair.void({("state", 0): "LOG_WENT_BACK"})
+    assert repair.positions() == {("state", 1): 9}
