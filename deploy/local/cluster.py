@@ -205,6 +205,7 @@ class Cluster:
         }
         plans.append(Process("sequencer", "services.audit.sequencer", "AUDIT", audit, ("KAFKA",)))
         plans.append(Process("audit", "services.audit", "AUDIT", audit, ("KAFKA",)))
+        plans.append(Process("tiles", "services.audit.tileserver", "AUDIT", audit))
         return plans
 
     def _resolved(self, value: str) -> str:

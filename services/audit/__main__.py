@@ -36,8 +36,9 @@ def main() -> None:
     extract = Extractor(PurgeSealer(keyring), tagger, unreadable.inc)
     indexer = Indexer(log, index, extract, metrics.gauge(Name.INDEX_LAG))
 
+    audit = Audit(log, index, indexer, tagger.order)
     server = ThreadedServer(Options.of(settings), metrics)
-    server.add(add_AuditServiceServicer_to_server, AuditServicer(Audit(log, index, tagger.order)))
+    server.add(add_AuditServiceServicer_to_server, AuditServicer(audit))
     health = HealthEndpoint(settings.health_listen, metrics.registry, ready=server.is_ready)
     stop = threading.Event()
     follow = partial(indexer.run_or, server.request_stop, stop)

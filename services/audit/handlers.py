@@ -4,13 +4,20 @@ Refuses to prove anything beyond the published checkpoint. Invariant: one answer
 published state, so its leaves, proofs and checkpoint fit together.
 """
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from services.audit.domain import PAGE_BYTES, Query, after, invalid, page_token
-from services.audit.ports import EventIndex, Published, PublishedLog
+from services.audit.ports import Arrivals, EventIndex, Published, PublishedLog
 from services.runtime.errors import InvalidArgument, NotFound
 
+# How long a receipt waits for its event: publishing and indexing take some 0.2 s.
+RECEIPT_SECONDS: Final = 1.0
+# Receipts that may wait at a time, half of the server's threads; more are answered at once.
+_MOST_WAITING: Final = 8
 # (tenant, order id) -> blind tag of the order.
 TagOrder = Callable[[str, str], bytes]
 
@@ -35,6 +42,14 @@ class Inclusion:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """A leaf's entry as stored and its proof, whose `note` is never empty."""
+
+    entry: bytes
+    proof: Inclusion
+
+
+@dataclass(frozen=True, slots=True)
 class Consistency:
     """Shows that the tree of `first` leaves is a prefix of the one of `second`."""
 
@@ -46,10 +61,14 @@ class Consistency:
 class Audit:
     """The use cases. Safe from many threads."""
 
-    def __init__(self, log: PublishedLog, index: EventIndex, tag_order: TagOrder) -> None:
+    def __init__(
+        self, log: PublishedLog, index: EventIndex, arrivals: Arrivals, tag_order: TagOrder
+    ) -> None:
         self._log = log
         self._index = index
+        self._arrivals = arrivals
         self._tag_order = tag_order
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
 
     def query_events(self, query: Query) -> Page:
         """One page of the events that fit the query.
@@ -98,7 +117,7 @@ class Audit:
         leaf = self._index.find(event_id)
         published = self._log.published()  # after the index: it covers what was found
         if leaf is None:
-            raise NotFound("EVENT_NOT_FOUND", "the event is not (yet) a leaf of the log")
+            raise _not_found()
         return _inclusion(published, leaf, size)
 
     def prove_leaf(self, leaf: int, size: int) -> Inclusion:
@@ -106,6 +125,34 @@ class Audit:
         if leaf < 0:
             raise invalid("leaf_index")
         return _inclusion(self._log.published(), leaf, size)
+
+    def receipt(self, event_id: str, wait_seconds: float = RECEIPT_SECONDS) -> Receipt:
+        """The receipt of an event; one that is not there yet is waited for.
+
+        Raises:
+            NotFound: EVENT_NOT_FOUND: it did not come in time, or too many wait.
+            InvalidArgument: INVALID_FIELD.
+            Unavailable: LOG_EMPTY.
+        """
+        if not event_id:
+            raise invalid("event_id")
+        leaf = self._index.find(event_id)
+        if leaf is None and self._waiting.acquire(blocking=False):
+            try:
+                leaf = self._await(event_id, time.monotonic() + wait_seconds)
+            finally:
+                self._waiting.release()
+        published = self._log.published()  # after the index: it covers what was found
+        if leaf is None:
+            raise _not_found()
+        return Receipt(published.tree.entry(leaf), _inclusion(published, leaf, 0))
+
+    def _await(self, event_id: str, until: float) -> int | None:
+        while True:
+            size = self._index.size  # before the look-up: what comes between the two wakes us
+            leaf = self._index.find(event_id)
+            if leaf is not None or not self._arrivals.beyond(size, until - time.monotonic()):
+                return leaf
 
     def prove_growth(self, first: int, second: int) -> Consistency:
         """Proves that the tree of `first` leaves became that of `second` (0: the published one).
@@ -121,6 +168,10 @@ class Audit:
         if first > second:
             raise _beyond(tree.size)
         return Consistency(first, second, tree.prover(second).consistency(first))
+
+
+def _not_found() -> NotFound:
+    return NotFound("EVENT_NOT_FOUND", "the event is not (yet) a leaf of the log")
 
 
 def _inclusion(published: Published, leaf: int, size: int) -> Inclusion:

@@ -40,6 +40,13 @@ class Indexer:
         self._extract = extract
         self._lag = lag
         self._vkey: str | None = None
+        self._grown = threading.Condition()  # guards _size, which says what is indexed
+        self._size = 0
+
+    def beyond(self, size: int, seconds: float) -> bool:
+        """See `ports.Arrivals`."""
+        with self._grown:
+            return self._grown.wait_for(lambda: self._size > size, max(seconds, 0))
 
     def run(self, stop: threading.Event) -> None:
         """Follows until `stop` is set.
@@ -82,4 +89,7 @@ class Indexer:
         if rows:
             self._index.add(rows)
         self._lag.set(size - until)
+        with self._grown:
+            self._size = until
+            self._grown.notify_all()
         return len(rows)

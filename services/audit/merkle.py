@@ -88,6 +88,25 @@ class TreeEdge:
             edge._tails.append(read(level, index, width) if width else b"")
         return edge
 
+    @classmethod
+    def of(cls, size: int, tails: Iterable[bytes]) -> "TreeEdge":
+        """The edge whose `size` and `tails` were kept.
+
+        Raises:
+            ValueError: they do not go together.
+        """
+        edge = cls()
+        edge.size, edge._tails = size, list(tails)
+        widths = [partial_width(size, level) * HASH_SIZE for level in range(levels(size))]
+        if size < 0 or [len(tail) for tail in edge._tails] != widths:
+            raise ValueError("not the edge of a tree of this size")
+        return edge
+
+    @property
+    def tails(self) -> tuple[bytes, ...]:
+        """Per level, lowest first, the hashes of the tile not yet full."""
+        return tuple(self._tails)
+
     def copy(self) -> "TreeEdge":
         other = TreeEdge()
         other.size = self.size

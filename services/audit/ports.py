@@ -131,6 +131,15 @@ class PublishedLog(Protocol):
         ...
 
 
+class Arrivals(Protocol):
+    """Tells waiting readers that the index grew."""
+
+    def beyond(self, size: int, seconds: float) -> bool:
+        """Waits until more than `size` leaves are indexed; False if that takes longer than
+        `seconds` (0 or less: only looks). An index that others feed may be noticed late."""
+        ...
+
+
 class EventIndex(Protocol):
     """Finds leaves by what their events say. Derived from the log: it may lag behind, never lie.
 

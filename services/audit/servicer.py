@@ -6,7 +6,7 @@ from grpc import ServicerContext
 
 from services.audit import translate
 from services.audit.domain import invalid
-from services.audit.handlers import Audit
+from services.audit.handlers import RECEIPT_SECONDS, Audit
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
@@ -36,6 +36,13 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
             case _:
                 raise invalid("leaf")
         return translate.inclusion(proof)
+
+    def GetReceipt(
+        self, request: service.GetReceiptRequest, context: ServicerContext
+    ) -> entry_pb2.Receipt:
+        left = context.time_remaining()
+        seconds = RECEIPT_SECONDS if left is None else min(RECEIPT_SECONDS, left * 0.8)
+        return translate.receipt(self._audit.receipt(request.event_id, seconds))
 
     def GetConsistencyProof(
         self, request: service.GetConsistencyProofRequest, context: ServicerContext

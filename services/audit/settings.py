@@ -36,3 +36,13 @@ class SequencerSettings(ServiceSettings):
     # After a topic was made anew or lost records: go on, reading it from its beginning. What is a
     # leaf already stays one; what Kafka lost before it was one is missing for good.
     accept_void: bool = False
+
+
+class TileServerSettings(ServiceSettings):
+    """Of the server of the log's files."""
+
+    model_config = _PREFIX
+
+    listen: Address = "127.0.0.1:50055"  # plain HTTP
+    kafka_bootstrap: str = ""  # not needed: it reads the served folder and nothing else
+    log_dir: Path

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from services.audit.merkle import TILE_WIDTH
 
 CHECKPOINT = "checkpoint"
+WITNESSED = "checkpoint.witnessed"
 MAX_ENTRY = 0xFFFF  # a bundle gives each entry a 16-bit length
 MAX_LEVEL = 7  # 256**8 leaves are more than any 63-bit size
 _PATH = re.compile(

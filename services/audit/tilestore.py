@@ -17,6 +17,7 @@ from services.audit.tiles import CHECKPOINT
 
 # Concurrent fsyncs share journal commits and fill the disk's queue; beyond 4 nothing was gained.
 SYNC_THREADS = 4
+VKEY = "vkey"
 
 
 class FolderReader:

@@ -13,8 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.audit.domain import Query, invalid
 from services.audit.entry import PARKED_TYPE
-from services.audit.handlers import Consistency, Inclusion, Page
+from services.audit.handlers import Consistency, Inclusion, Page, Receipt
 from services.audit.ports import Published
+from services.audit.tlogproof import OfflineProof
 from services.runtime.topics import EVENT_TOPICS
 
 _TYPES: Final = (PARKED_TYPE, *(name for topic in EVENT_TOPICS for name in topic.messages))
@@ -57,6 +58,18 @@ def inclusion(proof: Inclusion) -> entry_pb2.InclusionProof:
         hashes=proof.hashes,
         checkpoint=proof.note.decode(),
     )
+
+
+def receipt(found: Receipt) -> entry_pb2.Receipt:
+    proof = found.proof
+    answer = entry_pb2.Receipt(
+        proof=inclusion(proof),
+        tlog_proof=OfflineProof(proof.leaf, proof.hashes, proof.note).render(),
+        entry=found.entry,
+    )
+    answer.event.leaf_index = proof.leaf
+    answer.event.entry.ParseFromString(found.entry)
+    return answer
 
 
 def consistency(proof: Consistency) -> entry_pb2.ConsistencyProof:

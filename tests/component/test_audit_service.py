@@ -19,6 +19,7 @@ from deploy.local.places import free_port
 from services.audit import merkle
 from services.audit.checkpoint import Checkpoint, NoteVerifier, open_checkpoint
 from services.audit.proof import check_consistency, check_inclusion, root_from_inclusion
+from services.audit.tlogproof import OfflineProof
 from services.runtime.keyring import FileKeyRing
 from services.runtime.sealing import PurgeSealer
 from services.runtime.status import reason_of
@@ -202,6 +203,18 @@ def test_proofs_check_out(running: Running) -> None:
         check_consistency(size, root, newest.size, newest.root, list(growth.hashes))
 
 
+def test_a_receipt_can_be_had_as_soon_as_the_event_is_acknowledged(running: Running) -> None:
+    message = created("receipt", tenant="payer")
+    running.publish("paid", running.source.bindings, message)
+    running.publisher.flush()
+    receipt = running.stub.GetReceipt(service.GetReceiptRequest(event_id="paid"))
+    assert receipt.event.entry.value == message.SerializeToString()
+    verifier = NoteVerifier.parse(running.source.vkey)
+    proof = OfflineProof.parse(receipt.tlog_proof)
+    signed = proof.check(receipt.entry, [verifier], verifier.name)
+    assert (signed.size, proof.index) == (receipt.proof.tree_size, receipt.event.leaf_index)
+
+
 @pytest.mark.parametrize(
     ("rpc", "fields", "reason"),
     [
@@ -213,6 +226,8 @@ def test_proofs_check_out(running: Running) -> None:
         ("GetInclusionProof", {}, "INVALID_FIELD"),
         ("GetInclusionProof", {"leaf_index": -1}, "INVALID_FIELD"),
         ("GetInclusionProof", {"event_id": "none"}, "EVENT_NOT_FOUND"),
+        ("GetReceipt", {}, "INVALID_FIELD"),
+        ("GetReceipt", {"event_id": "none"}, "EVENT_NOT_FOUND"),
         ("GetInclusionProof", {"leaf_index": 1 << 40}, "TREE_SIZE_INVALID"),
         ("GetInclusionProof", {"leaf_index": 0, "tree_size": 1 << 40}, "TREE_SIZE_INVALID"),
         ("GetConsistencyProof", {"first_size": -1}, "INVALID_FIELD"),

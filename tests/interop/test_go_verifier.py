@@ -5,11 +5,7 @@ where CI is set: there a missing toolchain is a failure.
 """
 
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ import pytest
 from services.audit.checkpoint import NoteSigner
 from services.audit.logfolder import Event, LogFolder
 from tests.interop.toolchain import go
+from tests.unit.audit.test_tileserver import serving
 
 PROGRAM = Path(__file__).parent / "logcheck"
 ORIGIN = "axbridge.example/log"
@@ -64,7 +61,7 @@ def test_accepts(logcheck: Check, tmp_path: Path, size: int) -> None:
 
 
 def test_accepts_over_http(logcheck: Check, small: tuple[Path, str]) -> None:
-    with serve(small[0]) as url:
+    with serving(small[0]) as url:
         done = logcheck(url, small[1])
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -96,19 +93,3 @@ def test_refuses_a_changed_file(logcheck: Check, small: tuple[Path, str], name: 
 def test_refuses_another_key(logcheck: Check, small: tuple[Path, str]) -> None:
     done = logcheck(small[0], NoteSigner.generate(ORIGIN).verifier.vkey)
     assert (done.returncode, done.stdout[:4]) == (1, "NO: ")
-
-
-@contextmanager
-def serve(folder: Path) -> Iterator[str]:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: object) -> None: ...
-
-    handler = partial(Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()

@@ -1,6 +1,6 @@
 """The readers' side of audit in memory: an index that is a list, and a log that is a store."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,6 +57,21 @@ def _fits(row: IndexRow, wanted: Filter) -> bool:
             wanted.end_ms is None or row.time_ms < wanted.end_ms,
         )
     )
+
+
+class MemoryArrivals:
+    """Arrivals that never sleep: each wait takes the next of `steps`, which may feed the index."""
+
+    def __init__(self, index: MemoryIndex) -> None:
+        self._index = index
+        self.steps: list[Callable[[], None]] = []
+
+    def beyond(self, size: int, seconds: float) -> bool:
+        while self._index.size <= size:
+            if not self.steps:
+                return False
+            self.steps.pop(0)()
+        return True
 
 
 class MemoryLog:

@@ -14,7 +14,7 @@ from services.audit.proof import check_consistency, check_inclusion
 from services.runtime.errors import AxbridgeError, InvalidArgument, NotFound
 from services.runtime.topics import BINDING_BINDINGS
 from tests.audit_events import created, record
-from tests.unit.audit.memory_index import MemoryIndex, MemoryLog
+from tests.unit.audit.memory_index import MemoryArrivals, MemoryIndex, MemoryLog
 
 
 def events(count: int, size: int = 1) -> list[Event]:
@@ -28,7 +28,8 @@ class Fixture:
         self.log = log
         self.index = MemoryIndex()
         self.asked: list[str] = []
-        self.audit = Audit(log, self.index, self._tag)
+        self.arrivals = MemoryArrivals(self.index)
+        self.audit = Audit(log, self.index, self.arrivals, self._tag)
 
     def _tag(self, tenant: str, order_id: str) -> bytes:
         self.asked.append(tenant)
@@ -129,3 +130,41 @@ def test_refusals(made: Fixture, call: object, kind: type[AxbridgeError], reason
     with pytest.raises(kind) as caught:
         call(made.audit)  # type: ignore[operator]
     assert caught.value.reason == reason
+
+
+def test_a_receipt_waits_for_its_event(made: Fixture) -> None:
+    def arrives(low: int, high: int) -> None:
+        made.log.append(*events(high)[low:])
+        made.index.add([IndexRow(n, f"e{n}", "t", n) for n in range(low, high)])
+
+    arrives(0, 2)
+    made.arrivals.steps = [lambda: arrives(2, 4), lambda: arrives(4, 5)]
+    receipt = made.audit.receipt("e4")
+    assert receipt.entry == events(5)[4].entry
+    assert (receipt.proof.size, receipt.proof.note) == (5, made.audit.checkpoint().note)
+    assert made.audit.receipt("e0").proof.leaf == 0
+    with pytest.raises(NotFound):
+        made.audit.receipt("e5")
+    with pytest.raises(InvalidArgument):
+        made.audit.receipt("")
+
+
+def test_few_receipts_may_wait_at_a_time(made: Fixture) -> None:
+    made.fill(1)
+    depths: list[int] = []
+    depth = 0
+
+    def another() -> None:
+        nonlocal depth
+        depth += 1
+        depths.append(depth)
+        if len(depths) < 20:
+            made.arrivals.steps.append(another)
+        with pytest.raises(NotFound):
+            made.audit.receipt("none")
+        depth -= 1
+
+    made.arrivals.steps = [another]
+    with pytest.raises(NotFound):
+        made.audit.receipt("none")
+    assert max(depths) == 8  # the ninth was answered at once

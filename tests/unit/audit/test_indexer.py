@@ -74,3 +74,16 @@ def test_it_waits_for_a_log_and_stops_when_told(log: MemoryLog) -> None:
     stop.set()
     running.join(10)
     assert not running.is_alive()
+
+
+def test_who_waits_is_woken(log: MemoryLog) -> None:
+    log.append(*events(3))
+    indexer = Indexer(log, MemoryIndex(), extract, Lag())
+    assert not indexer.beyond(0, 0)
+    woken: list[bool] = []
+    waiting = threading.Thread(target=lambda: woken.append(indexer.beyond(2, 20)))
+    waiting.start()
+    indexer.advance()
+    waiting.join()
+    assert woken == [True]
+    assert not indexer.beyond(3, -1)

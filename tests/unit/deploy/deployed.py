@@ -1,7 +1,7 @@
 """Which settings class reads the environment of each process that containers run."""
 
 from services.allocator.settings import AllocatorSettings
-from services.audit.settings import AuditSettings, SequencerSettings
+from services.audit.settings import AuditSettings, SequencerSettings, TileServerSettings
 from services.binding.settings import BindingSettings
 from services.router.settings import RecordsSettings, RouterSettings
 from services.runtime.settings import ServiceSettings
@@ -13,6 +13,7 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "services.router.records": RecordsSettings,
     "services.audit": AuditSettings,
     "services.audit.sequencer": SequencerSettings,
+    "services.audit.tileserver": TileServerSettings,
 }
 # Set by the supervisor for its own children.
 INTERNAL = {"ROUTER_WORKER", "ROUTER_SUPERVISED"}

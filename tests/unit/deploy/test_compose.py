@@ -21,6 +21,7 @@ PROCESSES = {
     "router-records": "services.router.records",
     "audit": "services.audit",
     "audit-sequencer": "services.audit.sequencer",
+    "audit-tiles": "services.audit.tileserver",
 }
 JOBS = ("topics", "keys")
 BROKERS = ("kafka", "valkey")
