@@ -12,5 +12,6 @@ published checkpoint is never contradicted; anyone can recheck the log without t
 Processes: `sequencer`, the service (`__main__`, with the indexer as a thread) and `tileserver`; for
 auditors `verify` and `tail`, which need none of them.
 Read in this order: domain, handlers, ports; for the log merkle, tiles, checkpoint, log, logfolder;
-for what goes in entry, sequencing, sequencer; for what comes out extract, indexer, index, served, tlogproof; for who follows remote, trail, tail.
+for what goes in entry, sequencing, sequencer; for what comes out extract, indexer, index, served,
+tlogproof; for who follows remote, trail, tail.
 """
