@@ -11,7 +11,6 @@ left out.
 
 import argparse
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -28,6 +27,7 @@ from services.audit.remote import RemoteReader
 from services.audit.tiles import BadBundle
 from services.audit.tilestore import FolderReader
 from services.audit.trail import BadTrail, Contradiction, Trail
+from services.runtime.signals import stop_on_signals
 
 GOOD, WRONG, UNREADABLE = 0, 1, 2
 
@@ -99,10 +99,7 @@ def main(arguments: list[str] | None = None, stop: threading.Event | None = None
         trail = state.load(given.vkey)
     except (BadKey, BadTrail, OSError, ValueError) as error:
         parser.error(str(error))
-    if stop is None:
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+    stop = stop or (threading.Event() if given.once else stop_on_signals())
     out = None if given.quiet else sys.stdout
     try:
         while True:

@@ -6,7 +6,6 @@ so caches may keep them for ever; a checkpoint is asked for anew each time (C2SP
 Invariant: a body is one file as it was at one moment, whole.
 """
 
-import signal
 import threading
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from services.audit.tiles import CHECKPOINT, WITNESSED, parse_path
 from services.audit.tilestore import VKEY, FolderReader
 from services.runtime.metrics import Metrics
 from services.runtime.settings import load, split_address
+from services.runtime.signals import stop_on_signals
 from services.runtime.telemetry import HealthEndpoint, configure_logging, logger
 
 _LOG: Final = logger(__name__)
@@ -129,9 +129,7 @@ def main() -> None:
     """Until SIGTERM or SIGINT."""
     settings = load(TileServerSettings)
     configure_logging("audit", settings.log_level)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     served = FolderReader(settings.log_dir / "log")
     server = TileServer(settings.log_dir / "log", settings.listen)
     ready = lambda: served.read_checkpoint() is not None  # noqa: E731
