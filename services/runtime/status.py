@@ -8,8 +8,9 @@ same id, the exception's types and the frames.
 Invariant: nothing leaves here that was not declared safe, and even that is redacted once more.
 """
 
+import secrets
+import string
 import traceback
-import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import PurePath
@@ -119,7 +120,8 @@ def error_from_rpc(error: grpc.RpcError) -> AxbridgeError:
 
 
 def _incident(error: BaseException, method: str) -> errors.Internal:
-    incident = uuid.uuid4().hex
+    # Letters only: a run of digits could be masked as a person's number, in the log or the answer.
+    incident = "".join(secrets.choice(string.ascii_lowercase) for _ in range(24))
     _LOG.error("rpc failed", method=method, incident=incident, **_trace(error))
     return errors.Internal("INTERNAL", "internal error", incident=incident)
 
