@@ -59,8 +59,13 @@ class AllocatorNumbers:
         try:
             async with asyncio.timeout(seconds):
                 return await future
-        except TimeoutError:
-            raise _away("DEADLINE_EXCEEDED") from None
+        except (TimeoutError, asyncio.CancelledError) as gone:
+            # The answer may have come in this very turn of the loop: nobody else has it then.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.give_back(pool, future.result())
+            if isinstance(gone, TimeoutError):
+                raise _away("DEADLINE_EXCEEDED") from None
+            raise
 
     def give_back(self, pool: str, lease: Lease) -> None:
         """See ports.Numbers."""

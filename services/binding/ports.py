@@ -105,6 +105,9 @@ class Bindings(Protocol):
     async def due(self, what: Literal["expiry", "forget"], limit: int) -> tuple[int, Sequence[str]]:
         """The store's clock, and bindings that are due by it, the longest due first."""
 
+    async def postpone(self, what: Literal["expiry", "forget"], binding: str, until: int) -> None:
+        """Puts a binding that is due off, if it is still there."""
+
     async def published(self, sequence: int, seconds: float) -> None:
         """Returns once Kafka has it.
 

@@ -123,6 +123,10 @@ class CellBindings:
         _, now, *ids = await self._cell.call("due", [self._cell.key(what)], [limit])
         return int(now), [each.decode() for each in ids]
 
+    async def postpone(self, what: Literal["expiry", "forget"], binding: str, until: int) -> None:
+        """See ports.Bindings."""
+        await self._cell.call("postpone", [self._cell.key(what)], [binding, until])
+
     async def published(self, sequence: int, seconds: float) -> None:
         """See ports.Bindings."""
         if sequence:

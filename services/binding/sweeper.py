@@ -13,6 +13,7 @@ from services.binding.domain import Reason
 from services.binding.ports import Bindings, Lost, Stored
 from services.runtime.clock import Clock
 from services.runtime.errors import DataLoss, Unavailable
+from services.runtime.keyring import KeyDestroyed
 from services.runtime.metrics import Metrics, Name
 from services.runtime.telemetry import logger
 
@@ -21,6 +22,7 @@ _IDLE_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 0.5
 _SKEW_MS: Final = 2000
 _ACK_SECONDS: Final = 30.0
+_BROKEN_MS: Final = 3_600_000
 _LOG: Final = logger(__name__)
 
 
@@ -31,7 +33,7 @@ class Sweeper:
         self,
         what: Literal["expiry", "forget"],
         bindings: Bindings,
-        apply: Callable[[Stored, int], Awaitable[int]],
+        apply: Callable[[Stored, int], Awaitable[int | None]],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -42,8 +44,8 @@ class Sweeper:
         self._lag = metrics.histogram(Name.SWEEP_LAG_SECONDS, job=what)
         self._skew = metrics.gauge(Name.STORE_CLOCK_SKEW_SECONDS)
         self._halted = metrics.gauge(Name.SWEEPER_STOPPED, job=what)
+        self._unreadable = metrics.counter(Name.SWEEP_UNREADABLE, job=what)
         self._stopped = False
-        self._broken: set[str] = set()
 
     async def run(self) -> None:
         """Sweeps until cancelled. While the store or Kafka is away it waits."""
@@ -62,7 +64,7 @@ class Sweeper:
                 await asyncio.sleep(_IDLE_SECONDS)
 
     async def sweep(self) -> tuple[int, int]:
-        """One batch: how many were due, and the highest outbox sequence."""
+        """One batch: how many it ended, and the highest outbox sequence."""
         now, ids = await self._bindings.due(self._what, _BATCH)
         skew = now - self._clock.epoch_ms()
         self._skew.set(skew / 1000)
@@ -79,24 +81,29 @@ class Sweeper:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome  # after all of them came to an end
-        return len(ids), max((o for o in outcomes if isinstance(o, int)), default=0)
+        sequences = [each for each in outcomes if isinstance(each, int)]
+        return len(sequences), max(sequences, default=0)
 
-    async def _one(self, binding: str, now: int) -> int:
+    async def _one(self, binding: str, now: int) -> int | None:
+        """The outbox sequence of its end; None where there is nothing (more) to do."""
         try:
             stored = await self._bindings.get(binding)
-        except DataLoss as why:  # one unreadable record must not keep the others from ending
-            if binding not in self._broken:
-                _LOG.error("cannot be swept", job=self._what, binding=binding, reason=why.reason)
-            self._broken.add(binding)
-            return 0
-        if stored is None:
-            return 0
-        b = stored.binding
-        due = b.terms.expire_ms if self._what == "expiry" else b.forget_ms
-        try:
+            if stored is None:
+                return None
             sequence = await self._apply(stored, now)
         except Lost:  # released, extended or forgotten by another hand
-            return 0
+            return None
+        except (DataLoss, KeyDestroyed) as why:
+            # Records that cannot be read must neither keep the others from ending nor be tried
+            # without end: they lead the queue. They are looked at once an hour.
+            await self._bindings.postpone(self._what, binding, now + _BROKEN_MS)
+            self._unreadable.inc()
+            _LOG.error("cannot be swept", job=self._what, binding=binding, reason=why.reason)
+            return None
+        if sequence is None:
+            return None
+        b = stored.binding
+        due = b.terms.expire_ms if self._what == "expiry" else b.forget_ms
         self._lag.observe(max(0, now - due) / 1000)
         return sequence
 
@@ -104,9 +111,9 @@ class Sweeper:
 def expiry(bindings: Bindings, clock: Clock, metrics: Metrics) -> Sweeper:
     """Releases bindings at their expiry, reason EXPIRED."""
 
-    async def release(stored: Stored, now: int) -> int:
+    async def release(stored: Stored, now: int) -> int | None:
         if not stored.binding.live:
-            return 0
+            return None
         ended = stored.binding.released(now, Reason.EXPIRED)
         return await bindings.release(stored, ended, due=True)
 

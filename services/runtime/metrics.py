@@ -103,6 +103,13 @@ class Name(Enum):
         "Seconds from due to done.",
         {"job": frozenset({"expiry", "forget"})},
     )
+    # binding: tries to end a record that cannot be read, one an hour each. Look at the key ring.
+    SWEEP_UNREADABLE = Spec(
+        "sweep_unreadable_total",
+        "counter",
+        "Due records that could not be read.",
+        {"job": frozenset({"expiry", "forget"})},
+    )
     # binding: the store's clock minus ours; beyond 2 s nothing is released (1 in the other gauge).
     STORE_CLOCK_SKEW_SECONDS = Spec("store_clock_skew_seconds", "gauge", "Store's clock ahead.")
     SWEEPER_STOPPED = Spec(

@@ -18,3 +18,12 @@ async def test_all_who_ask_get_one_key_that_kafka_has(valkey_url: str) -> None:
         assert got[0].key not in (ready.on("binding.keys.v1")[0].value or b"")
         other = await processes[0].get("route/didi/20260102")
         assert other.key != got[0].key
+
+
+async def test_a_key_made_by_a_heal_is_asked_for_again(valkey_url: str) -> None:
+    """The heal may break off, and the next one knows another key, or none."""
+    async with ready_cell(valkey_url) as ready:
+        keys = RouteKeys(ready.cell, RECORDS, ready.keyring, SystemClock())
+        healed = await keys.get(KEY, b"1")
+        await ready.cell.redis.delete(ready.cell.key("key", KEY))
+        assert (await keys.get(KEY)).key != healed.key

@@ -206,3 +206,15 @@ async def test_what_is_forgotten_is_gone_with_its_request(s: Subject) -> None:
     assert await s.store.answered(TENANT, made.requests[0].request_id) is None
     assert await s.store.page(TENANT, Index("number", X), "", 10) == []
     assert (await s.store.due("forget", 10))[1] == []
+
+
+async def test_what_is_due_can_be_put_off(s: Subject) -> None:
+    made = s.new()
+    made = replace(made, terms=replace(made.terms, expire_ms=s.now() + 100))
+    await s.create(made)
+    await s.wait(150)
+    now, ids = await s.store.due("expiry", 10)
+    assert ids == [made.id]
+    await s.store.postpone("expiry", made.id, now + 60_000)
+    await s.store.postpone("expiry", "unknown", 0)
+    assert (await s.store.due("expiry", 10))[1] == []

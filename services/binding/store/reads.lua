@@ -35,6 +35,12 @@ reads('due', function(keys, args)
   return {'OK', now, unpack(redis.call('ZRANGEBYSCORE', keys[3], '-inf', now, 'LIMIT', 0, args[3]))}
 end)
 
+-- Key 3: expiry or forget. args: 3 id, 4 until when. Only the order of work changes.
+reads('postpone', function(keys, args)
+  redis.call('ZADD', keys[3], 'XX', args[4], args[3])
+  return {'OK'}
+end)
+
 -- Sets a route key if there is none. Key 3: the key. args: 3 record, 4 outbox entry. Answers the
 -- record that stands and the sequence to wait for.
 reads('put_key', function(keys, args)

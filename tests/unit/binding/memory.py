@@ -25,6 +25,7 @@ class MemoryBindings:
         self.numbers: dict[str, tuple[int, int]] = {}  # highest epoch, cooling until
         self.cooling: dict[tuple[str, bytes], int] = {}
         self.orders: dict[str, str] = {}
+        self.postponed: dict[str, int] = {}
         self.waited: list[int] = []
         self.fail: tuple[Literal["before", "after"], AxbridgeError] | None = None
         self._sequence = 0
@@ -136,7 +137,11 @@ class MemoryBindings:
             ids = [b.id for b in rows if b.live and b.terms.expire_ms <= now]
         else:
             ids = [b.id for b in rows if not b.live and b.forget_ms <= now]
+        ids = [each for each in ids if self.postponed.get(each, 0) <= now]
         return now, ids[:limit]
+
+    async def postpone(self, what: Literal["expiry", "forget"], binding: str, until: int) -> None:
+        self.postponed[binding] = until
 
     async def published(self, sequence: int, seconds: float) -> None:
         self.waited.append(sequence)

@@ -8,6 +8,7 @@ import pytest
 from axbridge.allocator.v1 import allocator_service_pb2_grpc
 
 from services.binding.clients import AllocatorNumbers
+from services.binding.domain import Lease
 from services.runtime.errors import AxbridgeError, Unavailable
 from tests.component.binding_world import POOL, StubAllocator, until
 
@@ -70,3 +71,16 @@ async def test_out_of_time_is_being_away(stub: tuple[StubAllocator, AllocatorNum
     _, numbers = stub
     with pytest.raises(Unavailable, match="NEIGHBOUR_UNAVAILABLE"):
         await numbers.lease(POOL, TAGS, (), 0)
+
+
+async def test_a_lease_that_comes_as_its_caller_goes_is_given_back(
+    stub: tuple[StubAllocator, AllocatorNumbers],
+) -> None:
+    allocator, numbers = stub
+    asking = asyncio.create_task(numbers.lease(POOL, TAGS, (), 5))
+    await asyncio.sleep(0)
+    lease = Lease("700100000010001", 7, 0, True, 0)
+    numbers._waiting[POOL][0].future.set_result(lease)
+    asking.cancel()  # in the same turn of the loop, as its time-out may
+    await until(lambda: lease.number in allocator.returned)
+    assert asking.cancelled()

@@ -8,7 +8,8 @@ from services.binding import sweeper
 from services.binding.domain import Reason
 from services.binding.ports import Stored
 from services.runtime.clock import ManualClock
-from services.runtime.errors import DataLoss
+from services.runtime.errors import AxbridgeError, DataLoss
+from services.runtime.keyring import KeyDestroyed
 from services.runtime.metrics import Metrics
 from tests.unit.binding.memory import MemoryBindings, binding
 
@@ -68,17 +69,33 @@ async def test_nothing_is_swept_while_clocks_disagree(
     assert (await sweep())[0] == 10
 
 
-async def test_an_unreadable_binding_does_not_keep_the_others(
-    store: MemoryBindings, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "why", [DataLoss("SEAL_BROKEN"), KeyDestroyed("KEY_DESTROYED")], ids=["broken", "destroyed"]
+)
+async def test_unreadable_bindings_do_not_keep_the_others_and_are_tried_hourly(
+    store: MemoryBindings,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    why: AxbridgeError,
 ) -> None:
-    get = store.get
+    """As many of them as a batch holds, all due before the others."""
+    get, tried, metrics = store.get, list[str](), Metrics("binding")
 
     async def broken(identity: str) -> Stored | None:
-        if identity == "b3":
-            raise DataLoss("SEAL_BROKEN")
+        if identity < "b":
+            tried.append(identity)
+            raise why
         return await get(identity)
 
+    good = dict(store.rows)
+    store.rows = {f"a{i}": Stored(binding(clock, f"a{i}"), 0, None) for i in range(500)} | good
     monkeypatch.setattr(store, "get", broken)
     clock.advance(timedelta(hours=2))
-    await sweeper.expiry(store, clock, Metrics("binding")).sweep()
-    assert [b for b, row in store.rows.items() if row.binding.live] == ["b3"]
+    sweep = sweeper.expiry(store, clock, metrics).sweep
+    assert [(await sweep())[0] for _ in range(3)] == [0, 10, 0]
+    assert len(tried) == 500
+    clock.advance(timedelta(hours=1))
+    assert await sweep() == (0, 0)
+    assert len(tried) == 1000
+    count = metrics.registry.get_sample_value("binding_sweep_unreadable_total", {"job": "expiry"})
+    assert count == 1000
