@@ -178,7 +178,7 @@ NEVER_SENT = {
 }
 # What the answers of Lua functions mean to the Python that called them; not reasons of errors.
 LUA_ANSWERS = {"OK", "BLOCKS_CHANGED", "DEPOSED", "EARLY", "GAP", "KNOWN", "LOST", "OTHER"}
-LUA_ANSWERS |= {"OWNER", "STALE", "TAKEN"}
+LUA_ANSWERS |= {"CONTRADICTED", "OWNER", "STALE", "TAKEN"}
 
 
 def error_classes() -> set[str]:

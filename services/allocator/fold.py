@@ -6,7 +6,7 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from services.allocator.domain import RouteChange
-from services.allocator.ports import Position
+from services.allocator.ports import Contradicted, Position
 from services.runtime.cell import Argument, Cell, unavailable
 from services.runtime.topics import BINDING_ROUTES
 
@@ -63,4 +63,6 @@ class CellRouteFold:
             reply = await self._cell.call("follow", args=args)
         else:
             reply = await self._cell.call_as(self._epoch, "follow", args=args)
+        if reply[0] == b"CONTRADICTED":
+            raise Contradicted([int(place) for place in reply[1:]])
         return bool(reply[0] == b"OK")

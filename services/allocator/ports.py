@@ -84,6 +84,15 @@ class NumberStore(Protocol):
         ...
 
 
+class Contradicted(Exception):
+    """Changes say something else about a version than what is known. `places` in what was given:
+    all others were applied, but no position moved; park these and follow again without them."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        super().__init__(places)
+        self.places = places
+
+
 class RouteFold(Protocol):
     """Which numbers are bound or cool, as `binding.routes.v1` says."""
 
@@ -104,7 +113,7 @@ class RouteFold(Protocol):
 
         A change at an offset that is covered, or of a version that is known, changes nothing.
         False, and nothing done, if the store stands before a `from`: it was rebuilt meanwhile, and
-        the reader must begin again at its positions.
+        the reader must begin again at its positions. Raises Contradicted.
         """
         ...
 

@@ -22,12 +22,13 @@ from services.allocator import translate
 from services.allocator.domain import PoolId
 from services.allocator.fold import CellRouteFold
 from services.allocator.pool import Permutation
+from services.allocator.ports import Contradicted
 from services.allocator.store import KEY_LABEL
 from services.runtime.cell import Argument, Cell, unavailable
 from services.runtime.clock import Clock
 from services.runtime.consumer import Position
 from services.runtime.envelope import header_int
-from services.runtime.errors import Malformed
+from services.runtime.errors import Malformed, contradicted
 from services.runtime.keyring import KeyRing
 from services.runtime.rebuild import read_to_end
 from services.runtime.record import Record
@@ -93,13 +94,17 @@ class AllocatorRebuild:
                     events_pb2.StateRecord.FromString(record.value), store_epoch
                 )
 
-    async def repair(self, record: Record) -> bool:
+    async def repair(self, record: Record, *, overrule: bool = False) -> bool:
         """See Rebuild."""
         kind, _, rest = record.key.decode().partition("/")
         if kind not in _KINDS or not self._ours(record):
             return False
-        args = (kind, rest, _version(record), partition_of(f"{kind}/{rest}", self._partitions))
-        return bool((await self._cell.call("repair", args=args))[1])
+        partition = partition_of(f"{kind}/{rest}", self._partitions)
+        args = (kind, rest, _version(record), partition, record.value or b"", int(overrule))
+        reply = await self._cell.call("repair", args=args)
+        if reply[0] == b"CONTRADICTED":
+            raise contradicted()
+        return bool(reply[1])
 
     def _ours(self, record: Record) -> bool:
         """Cells share the topic; each restores its own records."""
@@ -144,8 +149,14 @@ class AllocatorRebuild:
                         items.append((position, record.offset, translate.route_change(record)))
                     except Malformed:
                         continue
-                if not await fold.follow(items, moved):
-                    raise unavailable("STORE_HEALING")  # another healer took over
+                while True:
+                    try:
+                        if not await fold.follow(items, moved):
+                            raise unavailable("STORE_HEALING")  # another healer took over
+                        break
+                    except Contradicted as found:  # as malformed ones
+                        for place in sorted(found.places, reverse=True):
+                            del items[place]
                 at.update({position: end for position, (_, end) in moved.items()})
 
         ends = await read_to_end(self._bootstrap, BINDING_ROUTES.name, take)

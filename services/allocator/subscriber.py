@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from services.allocator import translate
 from services.allocator.domain import RouteChange
-from services.allocator.ports import Position, RouteFold
+from services.allocator.ports import Contradicted, Position, RouteFold
 from services.runtime.consumer import Follower
-from services.runtime.errors import Retry, Unavailable
+from services.runtime.errors import Retry, Unavailable, contradicted
 from services.runtime.metrics import Metrics, Name
-from services.runtime.parking import Parker
+from services.runtime.parking import Parker, Parking
 from services.runtime.record import Record
 from services.runtime.tasks import ended
 from services.runtime.topics import BINDING_ROUTES
@@ -33,8 +33,15 @@ class StoreRewound(Exception):
 class RouteSink:
     """A consumer.Sink before a RouteFold that lives on another thread's loop."""
 
-    def __init__(self, fold: RouteFold, loop: asyncio.AbstractEventLoop, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        fold: RouteFold,
+        loop: asyncio.AbstractEventLoop,
+        metrics: Metrics,
+        parking: Parking,
+    ) -> None:
         self._fold = fold
+        self._parking = parking
         self._loop = loop
         self._folded = metrics.counter(Name.ROUTES_FOLDED)
         self._at: dict[Position, int] = {}
@@ -58,8 +65,16 @@ class RouteSink:
     ) -> None:
         """See Sink. Raises StoreRewound."""
         moved = {p: (self._at.get(p, 0), end) for p, end in positions.items()}
-        changes = [((r.topic, r.partition), r.offset, change) for r, change in items]
-        asyncio.run_coroutine_threadsafe(self._follow(changes, moved), self._loop).result()
+        left = list(items)
+        while True:
+            changes = [((r.topic, r.partition), r.offset, change) for r, change in left]
+            following = self._follow(changes, moved)
+            try:
+                asyncio.run_coroutine_threadsafe(following, self._loop).result()
+                break
+            except Contradicted as found:
+                for place in sorted(found.places, reverse=True):
+                    self._parking.park(left.pop(place)[0], contradicted())
         self._at.update(positions)
         self._folded.inc(len(items))
 
@@ -92,13 +107,13 @@ class RouteSubscriber:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _follow(self) -> None:
-        stop = threading.Event()
+        stop, parker = threading.Event(), Parker(self._bootstrap, self._metrics)
         follower: Follower[RouteChange] = Follower(
             self._bootstrap,
             [BINDING_ROUTES.name],
             translate.route_change,
-            RouteSink(self._fold, asyncio.get_running_loop(), self._metrics),
-            Parker(self._bootstrap),
+            RouteSink(self._fold, asyncio.get_running_loop(), self._metrics, parker),
+            parker,
             group=self._group,
             batch=_BATCH,
             gather_ms=_GATHER_MS,

@@ -7,7 +7,7 @@ entry; repeats of an event differ in their position, never in their id, and the 
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 
 from axbridge.allocator.v1 import events_pb2 as allocator_events
 from axbridge.audit.v1 import entry_pb2
@@ -21,6 +21,7 @@ from services.audit.logfolder import Event
 from services.audit.tiles import MAX_ENTRY
 from services.runtime.envelope import Envelope
 from services.runtime.errors import Malformed
+from services.runtime.parking import Parking
 from services.runtime.record import Record
 from services.runtime.topics import Topic
 
@@ -41,17 +42,10 @@ _CLASSES: Final[Mapping[str, type[Message]]] = {
 }
 
 
-class Parking(Protocol):
-    """Where records go that are no events; see `services.runtime.parking`."""
-
-    def park(self, record: Record, reason: Malformed) -> None:
-        """Copies the record to the parked topic. Raises ParkedTooMany beyond the bound."""
-
-
 class EntryMaker:
     """Decoder of the consumer loop: never raises Malformed, since what is malformed is a leaf too.
 
-    A crash after the parking and before the leaf parks the record twice, and makes one leaf.
+    After a crash between parking and leaf it is parked no second time, and makes one leaf.
     """
 
     def __init__(self, topics: Iterable[Topic], parking: Parking) -> None:
@@ -121,6 +115,17 @@ def parked_event(record: Record, reason: str) -> Event:
 def event_id_of(entry: bytes) -> bytes:
     """The event id in a stored entry."""
     return entry_pb2.Entry.FromString(entry).event_id.encode()
+
+
+def same_event(entry: bytes, other: bytes) -> bool:
+    """Whether two entries of one id are repeats of one event: only their places differ."""
+    if entry == other:
+        return True
+    one, two = entry_pb2.Entry.FromString(entry), entry_pb2.Entry.FromString(other)
+    for each in (one, two):
+        for field in ("topic", "partition", "offset"):
+            each.ClearField(field)
+    return one == two
 
 
 def types_of(topic: Topic) -> Mapping[str, type[Message]]:

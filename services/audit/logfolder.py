@@ -7,6 +7,7 @@ new, the id index has seen every leaf of the log.
     ROOT/private/   never served: key, tree-state, ids/, staging/, lock
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from services.audit.tilestore import FolderStore
 
 # Gives the event id out of a stored entry; the same that was given to `append` with it.
 IdOf = Callable[[bytes], bytes]
+# Whether two entries of one id are one event.
+Same = Callable[[bytes, bytes], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,17 @@ class Appended:
 class LogFolder:
     """The sequencer's hold on one log. One thread appends."""
 
-    def __init__(self, log: Log, ids: EventIds, id_of: IdOf, held: ExitStack) -> None:
+    def __init__(
+        self, log: Log, ids: EventIds, id_of: IdOf, held: ExitStack, same: Same = operator.eq
+    ) -> None:
         self.log = log
+        self._same = same
         self._ids = ids
         self._id_of = id_of
         self._held = held
 
     @classmethod
-    def open(cls, root: Path, origin: str, id_of: IdOf) -> "LogFolder":
+    def open(cls, root: Path, origin: str, id_of: IdOf, same: Same = operator.eq) -> "LogFolder":
         """Makes the log with a new key, or loads it, finishing what a crash interrupted.
 
         Raises:
@@ -63,10 +69,17 @@ class LogFolder:
             ids = IdIndex(root / "private" / "ids")
             held.callback(ids.close)
             catch_up(ids, log, id_of)
-            return cls(log, ids, id_of, held.pop_all())
+            return cls(log, ids, id_of, held.pop_all(), same)
 
-    def append(self, events: Sequence[Event], state: bytes) -> Appended:
-        """Appends the events whose ids are no leaves yet; errors as `Log.append`."""
+    def append(
+        self,
+        events: Sequence[Event],
+        state: bytes,
+        contradicted: Callable[[int], Event] | None = None,
+    ) -> Appended:
+        """Appends the events whose ids are no leaves yet; errors as `Log.append`. In place of one
+        whose id is known with another content goes what `contradicted` makes of its place."""
+        events = self._judged(events, contradicted) if contradicted else events
         catch_up(self._ids, self.log, self._id_of)
         size = self.log.checkpoint.size
         leaves: list[int] = []
@@ -82,6 +95,28 @@ class LogFolder:
         # A crash here loses only what catch_up reads again.
         self._ids.add(size, list(fresh))
         return Appended(checkpoint, leaves, len(entries))
+
+    def _judged(
+        self, events: Sequence[Event], contradicted: Callable[[int], Event]
+    ) -> Sequence[Event]:
+        catch_up(self._ids, self.log, self._id_of)
+        first: dict[bytes, bytes] = {}
+        again: dict[int, list[int]] = {}  # leaf -> places of its repeats
+        wrong = []
+        known = self._ids.find([event.event_id for event in events])
+        for place, (event, leaf) in enumerate(zip(events, known, strict=True)):
+            if leaf is not None:
+                again.setdefault(leaf, []).append(place)
+            elif not self._same(first.setdefault(event.event_id, event.entry), event.entry):
+                wrong.append(place)
+        for leaf, entry in self.log.tree.pick(sorted(again)):
+            wrong += [at for at in again[leaf] if not self._same(entry, events[at].entry)]
+        if not wrong:
+            return events
+        judged = list(events)
+        for place in wrong:
+            judged[place] = contradicted(place)
+        return judged
 
     def find(self, event_ids: Sequence[bytes]) -> list[int | None]:
         """The leaf of each event id, for receipts. For the appending thread."""

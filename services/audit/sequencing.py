@@ -14,9 +14,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from services.audit.entry import parked_event
 from services.audit.logfolder import Event, LogFolder
 from services.runtime.consumer import Position
+from services.runtime.errors import contradicted
 from services.runtime.metrics import Metrics, Name
+from services.runtime.parking import Parking
 from services.runtime.placement import lost
 from services.runtime.record import Record
 
@@ -46,6 +49,7 @@ class Sequencing:
         failed: Callable[[], None] = lambda: None,
         *,
         accept_void: bool = False,
+        parking: Parking | None = None,
         linger_seconds: float = LINGER_SECONDS,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -54,6 +58,7 @@ class Sequencing:
         self._linger = linger_seconds
         self._wall = wall
         self._accept_void = accept_void
+        self._parking = parking
         self._positions = decode_positions(folder.log.state)
         self._changed = threading.Condition()
         self._groups: deque[_Group] = deque()
@@ -148,14 +153,23 @@ class Sequencing:
 
     def _append(self, groups: Sequence[_Group]) -> None:
         events: list[Event] = []
+        records: list[Record] = []
         oldest_ms: int | None = None
         for items, moved in groups:
             events += [event for _, event in items]
+            records += [record for record, _ in items]
             self._positions.update(moved)
             if items:
                 first = min(record.timestamp_ms for record, _ in items)
                 oldest_ms = first if oldest_ms is None else min(first, oldest_ms)
-        appended = self._folder.append(events, encode_positions(self._positions))
+
+        def contradicted_at(place: int) -> Event:
+            if self._parking is not None:
+                self._parking.park(records[place], contradicted())
+            return parked_event(records[place], contradicted().reason)
+
+        state = encode_positions(self._positions)
+        appended = self._folder.append(events, state, contradicted_at)
         self._leaves.inc(appended.fresh)
         self._repeats.inc(len(events) - appended.fresh)
         self._batch.observe(len(events))

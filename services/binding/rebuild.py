@@ -24,11 +24,13 @@ from services.runtime import topics
 from services.runtime.cell import Argument, Cell, unavailable
 from services.runtime.clock import Clock
 from services.runtime.envelope import header_int
-from services.runtime.errors import Malformed
+from services.runtime.errors import Malformed, contradicted
 from services.runtime.record import Record
 from services.runtime.telemetry import logger
 
 _UNSURE: Final = 1000  # entries: a relay has at most 500 in flight, and the one before it as many
+# What a version decides; other fields may be younger than the record.
+_WHOLE: Final = ("number", "state", "expire_time", "tag_a", "tag_b", "callee_a", "callee_b")
 _LOG: Final = logger(__name__)
 
 
@@ -86,7 +88,7 @@ class BindingRebuild:
         if stored is not None:
             await self._republish(stored, epoch)
 
-    async def repair(self, record: Record) -> bool:
+    async def repair(self, record: Record, *, overrule: bool = False) -> bool:
         """See Rebuild."""
         if not self._is_ours(record):
             return False
@@ -98,10 +100,19 @@ class BindingRebuild:
         if stored is not None and (record.value is None or seen < stored.binding.version):
             await self._republish(stored)
             return True
-        if stored is None or seen > stored.binding.version:
-            await self._overrule(_route(record))
-            return True
-        return False
+        assert record.value is not None
+        if stored is not None and seen == stored.binding.version:
+            if self._says(_route(record), stored):
+                return False
+            if not overrule:
+                raise contradicted()
+        await self._overrule(_route(record))
+        return True
+
+    def _says(self, route: events_pb2.Route, stored: Stored) -> bool:
+        """Whether the route is that of the version which stands."""
+        ours = self._bindings.route(stored)
+        return all(getattr(route, name) == getattr(ours, name) for name in _WHOLE)
 
     def _is_ours(self, record: Record) -> bool:
         """Cells share the topics, and each knows its records by their source."""

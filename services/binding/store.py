@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 from axbridge.binding.v1 import events_pb2
 
 from services.binding.domain import Binding, Lease
-from services.binding.messages import Copies, from_record
+from services.binding.messages import Copies, from_record, route_of
 from services.binding.ports import Answer, Index, LeaseRefused, Lost, Stored, Taken
 from services.binding.records import Records
 from services.binding.routekeys import RouteKeys
@@ -147,6 +147,10 @@ class CellBindings:
     def same(self, stored: Stored) -> bytes:
         """The outbox entry that announces the version that stands, once more."""
         return self._records.entry(stored.binding, _sealings(stored).copies)[1]
+
+    def route(self, stored: Stored) -> events_pb2.Route:
+        """The route of the version that stands."""
+        return route_of(stored.binding, _sealings(stored).copies)
 
     def bare(self, binding: Binding) -> Put:
         """What applies a binding of which only the route is known."""

@@ -122,6 +122,15 @@ def fold(state: CallState, fact: Fact) -> CallState:
     return replace(state, decision=first)
 
 
+def contradicts(state: CallState, fact: Fact) -> bool:
+    """Whether the same place of a journal said something else before."""
+    return any(
+        (known.journal, known.journal_sequence) == (fact.journal, fact.journal_sequence)
+        and known != fact
+        for known in state.facts()
+    )
+
+
 def _is_another_call(state: CallState, fact: DecisionFact) -> bool:
     """Whether the switch used the id again. A report that comes later than that is the new call's:
     it cannot be told apart."""

@@ -36,6 +36,7 @@ def main() -> None:
     lock_folder(folder)
     metrics = Metrics("router")
     bootstrap = settings.kafka_bootstrap
+    parker = Parker(bootstrap, metrics)
     events = CallEvents(PurgeSealer(FileKeyRing(settings.keyring_dir)))
     store = RecordStore(
         folder,
@@ -44,8 +45,8 @@ def main() -> None:
         settings.records_topic,
         abandon_ms=int(settings.records_abandon_after_seconds * 1000),
         accept_void=settings.records_accept_void,
+        parking=parker,
     )
-    parker = Parker(bootstrap)
     follower = Follower(
         bootstrap,
         [settings.calls_topic],

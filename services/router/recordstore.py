@@ -23,6 +23,7 @@ from services.router.callfold import (
     DecisionFact,
     Fact,
     ProgressFact,
+    contradicts,
     due_record,
     fold,
     record_event_id,
@@ -31,7 +32,8 @@ from services.router.callfold import (
 from services.router.publisher import Publishing
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.envelope import Envelope
-from services.runtime.errors import Retry
+from services.runtime.errors import Retry, contradicted
+from services.runtime.parking import Parking
 from services.runtime.placement import lost
 from services.runtime.publisher import Outgoing
 from services.runtime.record import Record
@@ -57,6 +59,7 @@ class RecordStore:
         *,
         abandon_ms: int = 25 * 3600 * 1000,
         accept_void: bool = False,
+        parking: Parking | None = None,
         clock: Clock | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +70,7 @@ class RecordStore:
         self._events, self._publisher, self._topic = events, publisher, topic
         self._abandon_ms, self._clock = abandon_ms, clock or SystemClock()
         self._accept_void = accept_void
+        self._parking = parking
         self._lock = threading.Lock()
         self.records = 0  # written since the start
         self.orphans = 0
@@ -103,6 +107,9 @@ class RecordStore:
                 stored = int.from_bytes(txn.get(place, db=self._db[_POSITIONS]) or b"")
                 if record.offset >= stored:
                     due, state = self._load(txn, record.key)
+                    if contradicts(state, fact):
+                        self._park(record)
+                        continue
                     self._settle(txn, record.key, due, fold(state, fact))
             for (topic, partition), offset in positions.items():
                 place = topic.encode() + partition.to_bytes(4)
@@ -112,6 +119,11 @@ class RecordStore:
             self._drain()  # what a crash left, before it could grow
             self._write(change)
             self._drain()
+
+    def _park(self, record: Record) -> None:
+        if self._parking is None:
+            raise contradicted()
+        self._parking.park(record, contradicted())  # before the position moves past it
 
     def reap(self, fresh_at: float, limit: int = 1000) -> int:
         """Closes connected calls without an end and forgets old ones; how many were due.

@@ -20,6 +20,8 @@ from services.router.ports import Found
 from services.router.view import Copy, Route, RouteKey, Tombstone
 from services.router.viewfile import FRESH, META, POSITIONS
 from services.runtime.clock import Clock, SystemClock
+from services.runtime.errors import Malformed
+from services.runtime.parking import Parking
 from services.runtime.record import Record
 
 Applied = Route | Tombstone | RouteKey
@@ -58,8 +60,11 @@ class LmdbTables:
 class ViewWriter:
     """The only writer; a `consumer.Sink`. Open it once per folder, with the folder's lock held."""
 
-    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock | None = None, parking: Parking | None = None
+    ) -> None:
         self._clock: Clock = clock or SystemClock()
+        self._parking = parking
         self._lock = threading.Lock()
         self._folder, self._published, self._begun = folder, False, 0.0
         found = viewfile.open_for_writing(folder, self._clock.epoch_ms())
@@ -75,10 +80,9 @@ class ViewWriter:
         """See Sink: folds a new view from the start; till it is fresh the old one is read."""
         with self._lock:
             self._close()
-            now = self._clock.epoch_ms()
-            self._env, self._path = viewfile.begin(self._folder, now)
+            self._published, self._begun = False, self._clock.epoch_ms() / 1000
+            self._env, self._path = viewfile.begin(self._folder, self._clock.epoch_ms())
             self._databases = {name: self._env.open_db(name) for name in viewfile.ALL_TABLES}
-            self._published, self._begun = False, now / 1000
 
     def apply(
         self, items: Sequence[tuple[Record, Applied]], positions: Mapping[tuple[str, int], int]
@@ -95,7 +99,12 @@ class ViewWriter:
         for record, change in items:
             stored = tables.get(POSITIONS, _position_key(record.topic, record.partition)) or b""
             if record.offset >= int.from_bytes(stored):
-                view.apply(tables, change)
+                try:
+                    view.apply(tables, change)
+                except Malformed as why:  # parked before the position moves past it
+                    if self._parking is None:
+                        raise
+                    self._parking.park(record, why)
         for (topic, partition), offset in positions.items():
             tables.put(POSITIONS, _position_key(topic, partition), offset.to_bytes(8))
 

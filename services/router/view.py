@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from services.router.domain import Entry, Side
+from services.runtime.errors import contradicted
 from services.runtime.options import parse
 
 FORMAT: Final = 2  # of keys and values below; another format is rebuilt from Kafka
@@ -92,14 +93,12 @@ class RouteKey:
 
 
 def apply(tables: Tables, record: Route | Tombstone | RouteKey) -> bool:
-    """Folds one record in; whether it changed anything."""
-    match record:
-        case Route():
-            return _route(tables, record)
-        case Tombstone():
-            return _tombstone(tables, record)
-        case RouteKey():
-            return _key(tables, record)
+    """Folds one record in; whether it changed anything. Raises Malformed: VERSION_CONTRADICTED."""
+    if isinstance(record, Route):
+        return _route(tables, record)
+    if isinstance(record, Tombstone):
+        return _tombstone(tables, record)
+    return _key(tables, record)
 
 
 def _route(tables: Tables, route: Route) -> bool:
@@ -109,6 +108,8 @@ def _route(tables: Tables, route: Route) -> bool:
     if row is not None:
         state, version, seen_until, _ = _ROW.unpack_from(row)
         if route.version <= version:
+            if route.version == version and state != _BURIED and not _stands(tables, route):
+                raise contradicted()
             return False
         until = max(until, seen_until)
         if state == _BURIED:
@@ -118,18 +119,27 @@ def _route(tables: Tables, route: Route) -> bool:
     tenant = route.tenant.encode()
     slots = _slots(route)
     whose = b"".join(len(who).to_bytes(1) + who for who, _, _ in slots)
-    state = 1 if route.active else 2
-    head = _ROW.pack(state, route.version, until, len(tenant))
+    head = _ROW.pack(1 if route.active else 2, route.version, until, len(tenant))
     tables.put(ROWS, key, head + tenant + whose)
     _count(tables, route.number[:11].encode(), tenant, 1)
     for who, side, callee in slots:
-        entry = Entry(
-            route.tenant, route.binding, route.version, route.active, side, route.mode,
-            route.direction, route.max_call_minutes, route.expire_ms, route.lease_epoch,
-            route.industry_id, callee.key_id, callee.box, route.options,
-        )  # fmt: skip
-        _enter(tables, slot_key(route.number, who), pack_entry(entry))
+        _enter(tables, slot_key(route.number, who), pack_entry(_entry(route, side, callee)))
     return True
+
+
+def _entry(route: Route, side: Side, callee: Copy) -> Entry:
+    return Entry(
+        route.tenant, route.binding, route.version, route.active, side, route.mode,
+        route.direction, route.max_call_minutes, route.expire_ms, route.lease_epoch,
+        route.industry_id, callee.key_id, callee.box, route.options,
+    )  # fmt: skip
+
+
+def _stands(tables: Tables, route: Route) -> bool:
+    return all(
+        _entry(route, side, callee) in entries(tables.get(SLOTS, slot_key(route.number, w)) or b"")
+        for w, side, callee in _slots(route)
+    )
 
 
 _NOBODY: Final = Copy("", b"")

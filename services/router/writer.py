@@ -47,16 +47,17 @@ def main() -> None:
 def _threads(settings: RouterSettings) -> dict[str, Callable[[threading.Event], None]]:
     lock_folder(settings.data_dir)
     metrics = Metrics("router")
-    view = ViewWriter(settings.view_dir)
+    bootstrap = settings.kafka_bootstrap
+    parker = Parker(bootstrap, metrics)
+    view = ViewWriter(settings.view_dir, parking=parker)
     if view.rebuilt_because:
         _LOG.warning("view rebuilt from Kafka", because=view.rebuilt_because)
 
     def decode(record: Record) -> Applied:
         return decode_route(record) if record.topic == settings.routes_topic else decode_key(record)
 
-    bootstrap = settings.kafka_bootstrap
     topics = [settings.routes_topic, settings.keys_topic]
-    follower = Follower(bootstrap, topics, decode, view, Parker(bootstrap), group=None)
+    follower = Follower(bootstrap, topics, decode, view, parker, group=None)
     keyring = FileKeyRing(settings.keyring_dir)
     public = EvidenceKeys.load_public(settings.evidence_public_key)
     events = JournalEvents(keyring, CallerSealer(keyring, public))

@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from services.runtime.errors import Malformed, Retry
 from services.runtime.message import FINAL, LogMoved, to_record
-from services.runtime.parking import Parker
+from services.runtime.parking import Parking
 from services.runtime.placement import IDENTITY, end_offsets, identities, place
 from services.runtime.placement import Position as Position
 from services.runtime.record import Record
@@ -67,7 +67,7 @@ class Follower(Generic[T]):
         topics: Sequence[str],
         decode: Callable[[Record], T],
         sink: Sink[T],
-        parker: Parker,
+        parker: Parking,
         *,
         group: str | None,
         batch: int = 1000,

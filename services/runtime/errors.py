@@ -126,5 +126,11 @@ class Malformed(ConsumerError):
     """This event can never be applied: park it with the reason and go on."""
 
 
+def contradicted() -> Malformed:
+    """Why a record is parked that says something else about a version, or under an event's id, than
+    what is known (design decision 4): two histories exist, and a person must look."""
+    return Malformed("VERSION_CONTRADICTED")
+
+
 class Retry(ConsumerError):
     """This event cannot be applied yet: pause its partition, back off, try again."""

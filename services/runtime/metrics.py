@@ -65,6 +65,10 @@ class Name(Enum):
     # 1 while the process can do its job and is not draining; alert when 0 for a minute.
     READY = Spec("ready", "gauge", "1 while the process is ready to serve.")
 
+    # consumers: records that can never be applied, or contradict what is known: somebody writes
+    # what nobody understands, or two histories of one thing exist. Each is to be looked at.
+    PARKED = Spec("parked_total", "counter", "Records parked.", {"topic": None, "reason": None})
+
     # cells: 1 in the process that relays a cell; the sum over all processes must be 1.
     CELL_OWNER = Spec("cell_owner", "gauge", "1 while this process owns the cell.", {"cell": None})
     # cells: entries that wait for Kafka; writes are refused at 100,000 (OUTBOX_FULL).

@@ -42,10 +42,15 @@ class Rebuild(Protocol):
         """Called once everything is restored and the new term has begun; may append to the outbox
         (with `call_as`)."""
 
-    async def repair(self, record: Record) -> bool:
+    async def repair(self, record: Record, *, overrule: bool = False) -> bool:
         """`record`, of an older term, is the last of its key on a topic. False if it is what the
         store has; else publishes what the store has again, with a higher version if the record's
-        is higher. Writes with `Cell.call`."""
+        is higher. Writes with `Cell.call`.
+
+        Raises:
+            Malformed: it cannot be read; or VERSION_CONTRADICTED: it is of the store's version and
+                says something else. Nothing happened; with `overrule` it is overruled then.
+        """
 
 
 async def heal(

@@ -16,8 +16,9 @@ from typing import Any, Final
 from services.runtime.cell import Cell
 from services.runtime.consumer import Follower, Position
 from services.runtime.envelope import header_int
+from services.runtime.errors import Malformed, contradicted
 from services.runtime.metrics import Metrics, Name
-from services.runtime.parking import Parker
+from services.runtime.parking import Parker, Parking
 from services.runtime.rebuild import Rebuild
 from services.runtime.record import Record
 
@@ -29,12 +30,19 @@ class Repair:
     """Follows the topics of one term; see `run`."""
 
     def __init__(
-        self, cell: Cell, bootstrap: str, rebuild: Rebuild, epoch: int, metrics: Metrics
+        self,
+        cell: Cell,
+        bootstrap: str,
+        rebuild: Rebuild,
+        epoch: int,
+        metrics: Metrics,
+        parking: Parking | None = None,
     ) -> None:
         self._cell = cell
         self._bootstrap = bootstrap
         self._rebuild = rebuild
         self._epoch = epoch
+        self._parker: Parking = parking or Parker(bootstrap, metrics)
         self._repairs = metrics.counter(Name.REPAIRS, cell=cell.name)
         self._loop = asyncio.get_running_loop()
         # The follower's thread adds suspects and moves `_verified` past them in one step.
@@ -58,7 +66,7 @@ class Repair:
             self._rebuild.topics,
             lambda _record: None,
             self,
-            Parker(self._bootstrap),
+            self._parker,
             group=None,
             gather_ms=_GATHER_MS,
         )
@@ -93,6 +101,15 @@ class Repair:
                     self._suspects.pop(place, None)
             self._verified.update(positions)
 
+    async def _repaired(self, record: Record) -> bool:
+        try:
+            return await self._rebuild.repair(record)
+        except Malformed as why:  # parked first: once overruled it is suspected no more
+            await asyncio.to_thread(self._parker.park, record, why)
+            if why.reason != contradicted().reason:
+                return False
+            return await self._rebuild.repair(record, overrule=True)
+
     async def _settle(self, fresh_at: float, key: str) -> None:
         with self._lock:
             suspects = list(self._suspects.items())
@@ -101,7 +118,7 @@ class Repair:
             # Only once the topics' ends as of a later moment were read: nothing newer follows.
             if seen_at >= fresh_at:
                 continue
-            if not record.key.startswith(b"cell/") and await self._rebuild.repair(record):
+            if not record.key.startswith(b"cell/") and await self._repaired(record):
                 self._repairs.inc()
             with self._lock:  # another stale record of the key may have come meanwhile
                 if self._suspects.get(place) is suspect:

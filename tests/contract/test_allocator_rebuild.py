@@ -1,6 +1,7 @@
 """What is restored to a new store, and repaired on the topic, on a real Valkey."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from services.allocator.domain import (
 from services.allocator.rebuild import AllocatorRebuild
 from services.runtime.clock import SystemClock
 from services.runtime.envelope import Envelope
-from services.runtime.errors import NotFound
+from services.runtime.errors import Malformed, NotFound
 from services.runtime.keyring import MemoryKeyRing
 from services.runtime.record import Record
 from services.runtime.topics import (
@@ -138,3 +139,22 @@ async def test_a_pool_lost_with_the_store_is_forgotten(ready: ReadyCell) -> None
         await store.lease(POOL, [Wish()], 60_000)
     await make_pool(store, Policy.SHARED)
     assert (await store.lease(POOL, [Wish()], 60_000)).pool.policy is Policy.SHARED
+
+
+async def test_a_record_that_contradicts_the_version_that_stands_is_told_and_overruled(
+    ready: ReadyCell,
+) -> None:
+    keys = MemoryKeyRing()
+    store, rebuild = store_of(ready, keys), rebuild_of(ready, keys)
+    await make_pool(store, Policy.EXCLUSIVE)
+    await store.lease(POOL, [Wish()], 60_000)
+    block, _ = await published(ready, 2)
+    state = events_pb2.StateRecord.FromString(block.value)
+    state.block.cursor += 1
+    wrong = replace(as_record(ready, block), value=state.SerializeToString())
+    with pytest.raises(Malformed, match="VERSION_CONTRADICTED"):
+        await rebuild.repair(wrong)
+    assert await rebuild.repair(wrong, overrule=True)
+    (again,) = await published(ready, 1)
+    assert again.version > block.version
+    assert events_pb2.StateRecord.FromString(again.value).block.cursor == 1

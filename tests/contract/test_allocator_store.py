@@ -20,7 +20,7 @@ from services.allocator.domain import (
     Wish,
 )
 from services.allocator.fold import CellRouteFold
-from services.allocator.ports import LeaseExpiry, NumberStore, Position, RouteFold
+from services.allocator.ports import Contradicted, LeaseExpiry, NumberStore, Position, RouteFold
 from services.allocator.store import CellNumberStore
 from services.runtime.clock import ManualClock, SystemClock
 from services.runtime.errors import NotFound
@@ -340,3 +340,24 @@ async def test_exhausted_only_if_no_number_can_take_both(subject: Subject) -> No
     await subject.store.return_leases([free])
     assert (await subject.lease(A, D)).number == free.number
     assert (await subject.store.lease(POOL, [Wish((D, A))], 9000)).leases == (None,)
+
+
+async def test_what_contradicts_a_known_version_is_told_and_the_rest_applied(
+    subject: Subject,
+) -> None:
+    await subject.pool(Policy.SHARED)
+    lease = await subject.lease(A, B)
+    change = RouteChange(RouteState.ACTIVE, lease.number, "b", 1, lease.epoch, 0, (A, B))
+    await subject.fold.follow([(FIRST, 0, change)], {FIRST: (0, 1)})
+    wrong = RouteChange(RouteState.RELEASED, lease.number, "b", 1, lease.epoch, 9, (A, B))
+    other = RouteChange(RouteState.ACTIVE, lease.number, "c", 1, 0, 0, (C, D))
+    items = [(FIRST, 1, change), (FIRST, 2, wrong), (FIRST, 3, other)]
+    with pytest.raises(Contradicted) as told:
+        await subject.fold.follow(items, {FIRST: (1, 4)})
+    assert told.value.places == [1]
+    assert (await subject.store.get_number(lease.number)).pairs == 2
+    assert await subject.fold.positions() == {FIRST: 1}
+    del items[1]
+    assert await subject.fold.follow(items, {FIRST: (1, 4)})
+    assert await subject.fold.positions() == {FIRST: 4}
+    assert (await subject.store.get_number(lease.number)).pairs == 2

@@ -8,9 +8,11 @@ import pytest
 from axbridge.binding.v1 import events_pb2
 
 from services.binding.domain import Answered, Binding, Lease, Reason
+from services.binding.messages import timestamp
 from services.binding.ports import Stored
 from services.runtime.clock import ManualClock, SystemClock
 from services.runtime.envelope import header_int
+from services.runtime.errors import Malformed
 from services.runtime.ids import TimeOrderedIds
 from services.runtime.phone import PhoneNumber
 from services.runtime.record import Record
@@ -223,3 +225,18 @@ async def test_a_route_key_is_repaired_and_restored(cell: ReadyCell) -> None:
 
 def version(record: Record) -> int:
     return header_int(record.headers, "ce_axversion")
+
+
+async def test_a_record_that_contradicts_the_version_that_stands_is_told_and_overruled(
+    cell: ReadyCell,
+) -> None:
+    made = await create(cell, 1)
+    route = events_pb2.Route.FromString(cell.on("binding.routes.v1")[0].value or b"")
+    route.expire_time.seconds += 60
+    wrong = replace(cell.on("binding.routes.v1")[0], value=route.SerializeToString())
+    with pytest.raises(Malformed, match="VERSION_CONTRADICTED"):
+        await cell.rebuild.repair(wrong)
+    assert await cell.rebuild.repair(wrong, overrule=True)
+    await until(lambda: len(cell.on("binding.routes.v1")) == 2)
+    again = events_pb2.Route.FromString(cell.on("binding.routes.v1")[1].value or b"")
+    assert (again.version, again.expire_time) == (2, timestamp(made.terms.expire_ms))

@@ -1,6 +1,7 @@
 """The read loop on a real broker: apply, park, retry or crash; in groups and broadcast."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from deploy.local.kafka import quiet_admin
 from deploy.local.waiting import eventually
 from services.runtime.consumer import Follower, Position
 from services.runtime.errors import Malformed, Retry
+from services.runtime.metrics import Metrics
 from services.runtime.parking import ParkedTooMany, Parker
 from services.runtime.record import Record
 from services.runtime.topics import Topic, ensure
@@ -68,9 +70,9 @@ def produce(bootstrap: str, topic: str, *values: str, partition: int = 0) -> Non
 
 
 def follower(
-    bootstrap: str, topic: str, sink: MemorySink, group: str | None = None, **park: int
+    bootstrap: str, topic: str, sink: MemorySink, group: str | None = None, limit: int = 100
 ) -> Follower[str]:
-    parker = Parker(bootstrap, **park)
+    parker = Parker(bootstrap, limit=limit)
     return Follower(bootstrap, [topic], decode, sink, parker, group=group)
 
 
@@ -138,6 +140,38 @@ def test_too_many_parked_records_end_the_loop(kafka_bootstrap: str, topic: str) 
         eventually(lambda: raised, 20)
     assert isinstance(raised[0], ParkedTooMany)
     assert sink.stored.get((topic, 0), 0) <= 2
+
+
+def test_a_crash_loop_parks_no_record_twice_and_is_bounded_by_what_is_parked(
+    kafka_bootstrap: str, topic: str
+) -> None:
+    produce(kafka_bootstrap, topic, "bad 1", "bad 2", "bad 3")
+    for _ in range(3):  # a sink that keeps nothing: each run reads from the start
+        with running(follower(kafka_bootstrap, topic, MemorySink(), limit=2)) as raised:
+            eventually(lambda: raised, 20)
+        assert isinstance(raised[0], ParkedTooMany)
+    assert [each.value for each in contents(kafka_bootstrap, f"{topic}.parked")] == [
+        b"bad 1", b"bad 2",
+    ]  # fmt: skip
+
+
+def test_what_was_parked_before_the_window_does_not_count(kafka_bootstrap: str, topic: str) -> None:
+    """But it is known: a record parked once is not parked again later."""
+
+    def park(ahead: float, *values: str) -> None:
+        metrics = Metrics("toy")
+        parker = Parker(kafka_bootstrap, metrics, limit=1, wall=lambda: time.time() + ahead)
+        for offset, value in enumerate(values):
+            parker.park(Record(topic, 0, offset, b"", value.encode(), [], 0), Malformed("BAD"))
+        labels = {"topic": topic, "reason": "BAD"}
+        counted.append(metrics.registry.get_sample_value("toy_parked_total", labels))
+
+    counted: list[float | None] = []
+    park(0, "one")
+    park(4000, "one", "two")
+    with pytest.raises(ParkedTooMany):
+        park(0, "one", "two", "three")
+    assert counted == [1, 1]
 
 
 def test_a_retry_is_tried_again_and_another_error_ends_the_loop(

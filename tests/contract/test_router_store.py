@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from services.router import viewfile
 from services.router.ports import Found
 from services.router.store import Applied, ViewReader, ViewWriter
-from services.router.view import Copy, RouteKey
+from services.router.view import Copy, RouteKey, Tombstone
 from services.runtime.record import Record
 from tests.contract.remotereader import PlainTagger, RemoteReader
+from tests.parking import MemoryParking
 from tests.unit.router.memoryview import MemoryView
 from tests.unit.router.routes import NUMBER, route, tombstone
 
@@ -224,4 +226,22 @@ def test_a_crash_keeps_view_and_positions_together(tmp_path: Path) -> None:
     assert writer.rebuilt_because == ""
     assert writer.positions() == {("routes", 0): 1}
     feed(writer.apply, tombstone(), at=1)
+    writer.close()
+
+
+def test_another_route_of_a_known_version_is_parked(tmp_path: Path, remote: RemoteReader) -> None:
+    parking = MemoryParking()
+    writer = ViewWriter(tmp_path, parking=parking)
+    known, again = route(tags=TAGS), route(tags=TAGS)
+    other = replace(known, expire_ms=known.expire_ms + 1)
+    feed(writer.apply, known, again, other)
+    assert [(each.offset, why) for each, why in parking.parked] == [(2, "VERSION_CONTRADICTED")]
+    released = replace(known, active=False, callee_a=Copy("", b""), callee_b=Copy("", b""))
+    feed(writer.apply, released, at=3)
+    assert len(parking.parked) == 2
+    remote.open(tmp_path)
+    entry = remote.call("find", NUMBER, A).entry
+    assert (entry.expire_ms, entry.active) == (known.expire_ms, True)
+    feed(writer.apply, Tombstone(known.number, known.binding, known.version, 1), known, at=4)
+    assert len(parking.parked) == 2  # a repeat behind its tombstone is no contradiction
     writer.close()

@@ -8,6 +8,7 @@ from axbridge.runtime.v1 import outbox_pb2
 from services.runtime.cell import Cell, library
 from services.runtime.clock import Clock
 from services.runtime.envelope import header_int
+from services.runtime.errors import contradicted
 from services.runtime.owner import Owner
 from services.runtime.publisher import Publishing
 from services.runtime.record import Record
@@ -58,11 +59,17 @@ class Toy:
     async def finish(self, store_epoch: bytes) -> None:
         pass
 
-    async def repair(self, record: Record) -> bool:
+    async def repair(self, record: Record, *, overrule: bool = False) -> bool:
         name, seen = record.key.decode(), header_int(record.headers, "ce_axversion")
         current = await self.get(name)
-        if current is None or current[1] == seen:
+        if current is None:
             return False
+        if current[1] == seen:
+            if current[0].encode() == record.value:
+                return False
+            if not overrule:
+                raise contradicted()
+
         version = current[1] if current[1] > seen else seen + 1
         await self.cell.call(
             "republish",

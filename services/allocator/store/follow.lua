@@ -12,15 +12,16 @@ end
 
 local function apply_route(c, n, change)
   local field = 'b/' .. change.binding
+  local packed = whole(change.version) .. ':' .. change.state .. ':' .. whole(change.till) .. ':'
+    .. change.tags
   local entry = redis.call('HGET', n.key, field)
   local was = entry and unpack_entry(entry, 3)
   if was and tonumber(was[1]) >= change.version then
-    return
+    return tonumber(was[1]) > change.version or entry == packed
   end
   local was_active = was and was[2] == 'A'
   confirm(c, n, change)
-  redis.call('HSET', n.key, field, whole(change.version) .. ':' .. change.state .. ':'
-    .. whole(change.till) .. ':' .. change.tags)
+  redis.call('HSET', n.key, field, packed)
   local tags = n.pool.shared and split_tags(change.tags) or {}
   if change.state == 'A' then
     n.pairs = n.pairs + (was_active and 0 or 1)
@@ -36,6 +37,7 @@ local function apply_route(c, n, change)
     end
   end
   number_save(c, n)
+  return true
 end
 
 -- The tombstone follows the end of the rest, so what it deletes is over, whether or not the RELEASED
@@ -63,11 +65,12 @@ end
 
 -- args: how many partitions, each as field, from, to; then changes, each as place of its partition,
 -- offset, state, number, binding, version, epoch, end of rest, tags.
--- → OK, or GAP where the store stands before a `from`.
+-- → OK; GAP where the store stands before a `from`; CONTRADICTED and the places (from 0) of changes
+-- that say something else about a version than what is known: then no position moves.
 reads('follow', function(keys, args)
   local c = begin(keys)
   local positions = c.base .. 'positions'
-  local covered, moves, at = {}, {}, 4
+  local covered, moves, wrong, at = {}, {}, {'CONTRADICTED'}, 4
   for place = 1, tonumber(args[3]) do
     covered[place] = tonumber(redis.call('HGET', positions, args[at]) or '0')
     if covered[place] < tonumber(args[at + 1]) then
@@ -89,11 +92,15 @@ reads('follow', function(keys, args)
           till = tonumber(args[first + 7]), tags = args[first + 8]}
         if change.state == 'F' then
           forget_route(c, n, change)
-        else
-          apply_route(c, n, change)
+        elseif not apply_route(c, n, change) then
+          wrong[#wrong + 1] = (first - at) / 9
         end
       end
     end
+  end
+  if #wrong > 1 then
+    commit(c)
+    return wrong
   end
   if #moves > 0 then
     redis.call('HSET', positions, unpack(moves))

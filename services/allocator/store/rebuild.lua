@@ -92,17 +92,22 @@ local function current(c, kind, id)
   return f[1], f[2] and wire_bytes(5, f[2]), c.base .. 'number:' .. id, 'lv'
 end
 
--- args: kind, id, version of the last record of that key on the topic, its partition. Publishes what
--- stands here again unless that is the record. A record of something that the store never had (its
+-- args: kind, id, version of the last record of that key on the topic, its partition, its value, '1'
+-- to overrule one that says something else of the version that stands here (else: CONTRADICTED).
+-- Publishes what stands here again unless that is the record. A record of something that the store never had (its
 -- creation was lost with the store, and its caller told so) gets a tombstone.
 writes('repair', function(keys, args)
   local c = begin(keys)
   local version, value, key, field = current(c, args[3], args[4])
   local stands, seen = tonumber(version or '0'), tonumber(args[5])
   if stands == seen then
-    return {'OK', 0}
+    if args[7] == (value and wire_int(1, stands) .. value or '') then
+      return {'OK', 0}
+    elseif args[8] ~= '1' then
+      return {'CONTRADICTED'}
+    end
   end
-  if seen > stands then
+  if seen >= stands then
     stands = draw(c)
     if version then
       redis.call('HSET', key, field, whole(stands))

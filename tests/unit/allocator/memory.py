@@ -24,7 +24,7 @@ from services.allocator.domain import (
     Statistics,
     Wish,
 )
-from services.allocator.ports import Position
+from services.allocator.ports import Contradicted, Position
 from services.runtime.clock import ManualClock
 from services.runtime.errors import NotFound
 
@@ -144,9 +144,13 @@ class MemoryNumberStore:
     ) -> bool:
         if any(self._positions.get(p, 0) < start for p, (start, _) in moved.items()):
             return False
-        for position, offset, change in items:
-            if offset >= self._positions.get(position, 0):
-                self._fold(change)
+        wrong = [
+            place
+            for place, (position, offset, change) in enumerate(items)
+            if offset >= self._positions.get(position, 0) and not self._fold(change)
+        ]
+        if wrong:
+            raise Contradicted(wrong)
         for position, (_, end) in moved.items():
             self._positions[position] = max(end, self._positions.get(position, 0))
         return True
@@ -164,18 +168,19 @@ class MemoryNumberStore:
     async def expire(self, leases: Sequence[Lease]) -> int:
         return sum(self._end(lease, None) for lease in leases)
 
-    def _fold(self, change: RouteChange) -> None:
+    def _fold(self, change: RouteChange) -> bool:
+        """False if it contradicts what is known."""
         if change.number[:11] not in self._blocks:
-            return
+            return True
         known = self._numbers.get(change.number)
         if change.state is RouteState.FORGOTTEN:
             if known is not None and change.binding in known.routes:
                 del known.routes[change.binding]
                 self._touch(change.number)
-            return
+            return True
         seen = known.routes.get(change.binding) if known else None
         if seen and seen.version >= change.version:
-            return
+            return seen.version > change.version or _says(seen) == _says(change)
         self._touch(change.number)
         number = self._numbers[change.number]
         number.leases.pop(change.lease_epoch, None)
@@ -186,6 +191,7 @@ class MemoryNumberStore:
                 number.rests.pop(tag, None)
         elif number.pool.policy is Policy.EXCLUSIVE:
             number.till = max(number.till, change.cool_until_ms)
+        return True
 
     def _end(self, lease: Lease, rest: int | None) -> bool:
         number, now = self._numbers.get(lease.number), self._clock.epoch_ms()
@@ -254,3 +260,7 @@ class MemoryNumberStore:
         if number.leases:
             return State.LEASED
         return State.COOLING if number.till > self._clock.epoch_ms() else State.FREE
+
+
+def _says(change: RouteChange) -> tuple[object, ...]:
+    return change.state, change.cool_until_ms, change.tags

@@ -174,3 +174,20 @@ def test_a_failed_append_settles_when_reopened(
     assert folder.append([event(2, 5)], b"c").leaves == [1]
     assert leaves(folder) == [event(1).entry, event(2).entry]
     folder.close()
+
+
+def test_an_id_that_comes_again_with_other_content_is_replaced(tmp_path: Path) -> None:
+    folder = LogFolder.open(tmp_path, ORIGIN, id_of, lambda one, two: one[-1:] == two[-1:])
+    told: list[int] = []
+
+    def contradicted(place: int) -> Event:
+        told.append(place)
+        return Event(b"parked-%d" % place, b"parked-%d" % place)
+
+    events = [Event(b"1", b"1 a x"), Event(b"2", b"2 a x"), Event(b"2", b"2 b x")]
+    assert folder.append(events, b"", contradicted).leaves == [0, 1, 1]
+    events = [Event(b"1", b"1 c y"), Event(b"3", b"3 a x"), Event(b"3", b"3 a z")]
+    assert folder.append(events, b"", contradicted).leaves == [2, 3, 4]
+    assert sorted(told) == [0, 2]
+    assert leaves(folder)[2:] == [b"parked-0", b"3 a x", b"parked-2"]
+    folder.close()

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from deploy.local.waiting import eventually
-from services.audit.entry import event_id_of, event_of, types_of
+from services.audit.entry import event_id_of, event_of, same_event, types_of
 from services.audit.logfolder import Event, LogFolder
 from services.audit.sequencing import (
     MOST_WAITING,
@@ -23,6 +23,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.record import Record
 from services.runtime.topics import BINDING_BINDINGS
 from tests.audit_events import created, record
+from tests.parking import MemoryParking
 
 ORIGIN = "axbridge.example/log"
 TOPIC = "binding.bindings.v1"
@@ -91,7 +92,7 @@ class FullDisk:
         self.log = folder.log
         self.go = threading.Event()
 
-    def append(self, events: object, state: bytes) -> None:
+    def append(self, events: object, state: bytes, contradicted: object) -> None:
         self.go.wait(10)
         raise OSError("full")
 
@@ -157,4 +158,20 @@ def test_void_positions_end_it_unless_a_person_accepts_them(tmp_path: Path) -> N
     assert sequencing.positions() == {(TOPIC, 0): 1}
     assert folder.log.checkpoint.size == 2
     sequencing.close()
+    folder.close()
+
+
+def test_an_event_id_with_other_content_is_parked_and_its_place_a_leaf(tmp_path: Path) -> None:
+    folder = LogFolder.open(tmp_path, ORIGIN, event_id_of, same_event)
+    parking = MemoryParking()
+    sequencing = Sequencing(folder, Metrics("audit"), parking=parking)
+    sequencing.apply(*group(0, 1))
+    types = types_of(BINDING_BINDINGS)
+    repeat, other = record(created("b"), "e1", offset=2), record(created("c"), "e1", offset=3)
+    items = [(each, event_of(each, types)) for each in (repeat, other)]
+    sequencing.apply(items, {(TOPIC, 0): 4})
+    sequencing.close()
+    assert parking.parked == [(other, "VERSION_CONTRADICTED")]
+    assert folder.log.checkpoint.size == 3
+    assert event_id_of(folder.log.tree.entry(2)).decode() == f"parked/{other.topic}/0/3"
     folder.close()

@@ -14,6 +14,7 @@ from services.runtime.errors import FailedPrecondition, Retry
 from services.runtime.keyring import MemoryKeyRing
 from services.runtime.record import Record
 from services.runtime.sealing import PurgeSealer, Sealed, associated, purge_key_id
+from tests.parking import MemoryParking
 from tests.unit.router.callrecords import (
     EVENTS,
     HOUR,
@@ -156,3 +157,17 @@ def test_void_positions_end_it_unless_a_person_accepts_them(tmp_path: Path) -> N
     Feed(again)(refused("c2"))  # read again: no second record
     assert len(kafka.ids()) == 1
     again.close()
+
+
+def test_an_event_that_says_something_else_of_a_known_place_is_parked(tmp_path: Path) -> None:
+    kafka, parking = MemoryPublisher(), MemoryParking()
+    made = RecordStore(tmp_path, EVENTS, kafka, "records", parking=parking)
+    feed = Feed(made)
+    feed(routed("c1"), ended("c1"))
+    changed = ended("c1")
+    changed.q850_cause += 1
+    feed(ended("c1"), changed)
+    assert [(each.offset, why) for each, why in parking.parked] == [(3, "VERSION_CONTRADICTED")]
+    assert made.positions() == {("calls", 0): 4}
+    assert len(kafka.ids()) == 1
+    made.close()

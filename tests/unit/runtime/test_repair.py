@@ -4,25 +4,31 @@ from collections.abc import Callable
 from typing import Any
 
 from services.runtime.cell import Cell
+from services.runtime.errors import Malformed, contradicted
 from services.runtime.metrics import Metrics
 from services.runtime.record import Record
 from services.runtime.repair import Repair
+from tests.parking import MemoryParking
 
 EPOCH = 7
 KEY = "positions"
 
 
-class Service:
+class Service(MemoryParking):
     """A Rebuild and the store behind its cell."""
 
     topics = ("state",)
 
     def __init__(self) -> None:
+        super().__init__()
         self.repaired: list[Record] = []
         self.meanwhile: Callable[[], None] = lambda: None
         self.verified: dict[str, int] = {}
+        self.wrong: Malformed | None = None
 
-    async def repair(self, record: Record) -> bool:
+    async def repair(self, record: Record, *, overrule: bool = False) -> bool:
+        if self.wrong and not overrule:
+            raise self.wrong
         self.repaired.append(record)
         self.meanwhile()
         return True
@@ -36,7 +42,7 @@ def made() -> tuple[Repair, Service]:
     cell: Any = Cell("redis://127.0.0.1:1", "toy", "c0", "")
     cell.redis = service
     rebuild: Any = service
-    return Repair(cell, "127.0.0.1:1", rebuild, EPOCH, Metrics("toy")), service
+    return Repair(cell, "127.0.0.1:1", rebuild, EPOCH, Metrics("toy"), service), service
 
 
 def record(offset: int, epoch: int) -> Record:
@@ -83,3 +89,21 @@ async def test_void_positions_are_verified_from_the_start() -> None:
     repair._start = {("state", 0): 9, ("state", 1): 9}
     repair.void({("state", 0): "LOG_WENT_BACK"})
     assert repair.positions() == {("state", 1): 9}
+
+
+async def test_what_contradicts_the_version_that_stands_is_parked_and_overruled() -> None:
+    repair, service = made()
+    service.wrong, stale = contradicted(), record(3, EPOCH - 1)
+    read(repair, stale)
+    await repair._settle(float("inf"), KEY)
+    assert service.parked == [(stale, "VERSION_CONTRADICTED")]
+    assert (service.repaired, service.verified) == ([stale], {"verified/state/0": 4})
+
+
+async def test_what_cannot_be_read_is_parked() -> None:
+    repair, service = made()
+    service.wrong, stale = Malformed("STATE_MALFORMED"), record(3, EPOCH - 1)
+    read(repair, stale)
+    await repair._settle(float("inf"), KEY)
+    assert service.parked == [(stale, "STATE_MALFORMED")]
+    assert (service.repaired, service.verified) == ([], {"verified/state/0": 4})
