@@ -53,6 +53,18 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Release:
+    """End a binding; `version` 0: whatever is current."""
+
+    tenant: str
+    binding: str
+    version: int
+
+
+Command = Create | Update | Release
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Find:
     """A page of bindings by exactly one of order, number and party."""
 

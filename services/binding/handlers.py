@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
-from services.binding.commands import Create, Find, Update
+from services.binding.commands import Command, Create, Find, Release, Update
 from services.binding.domain import (
     SHORTEST_MS,
     Answered,
@@ -54,6 +54,13 @@ _WAIT_SECONDS: Final = 5.0
 _MARGIN_SECONDS: Final = 0.1  # the answer, LOG_UNAVAILABLE included, arrives inside the deadline
 
 
+class Applied(NamedTuple):
+    """What a command led to, and what to wait for before anybody is told of it."""
+
+    binding: Binding
+    sequence: int
+
+
 class Handlers:
     """Every use case of the service; `deadline` is on the clock's monotonic scale."""
 
@@ -75,6 +82,22 @@ class Handlers:
 
     async def create(self, wish: Create, deadline: float) -> Binding:
         """Binds through a number of the pool. See CreateBinding."""
+        return await self.told(await self._create(wish, deadline), deadline)
+
+    async def apply(self, command: Command, deadline: float) -> Applied:
+        """Does what is asked; Kafka may not have it yet: see `told`."""
+        if isinstance(command, Create):
+            return await self._create(command, deadline)
+        if isinstance(command, Update):
+            return await self._update(command)
+        return await self._release(command)
+
+    async def told(self, applied: Applied, deadline: float) -> Binding:
+        """The binding, once Kafka has it. Raises Unavailable (LOG_UNAVAILABLE)."""
+        await self._bindings.published(applied.sequence, self._left(deadline))
+        return applied.binding
+
+    async def _create(self, wish: Create, deadline: float) -> Applied:
         tenant = wish.tenant
         body = self._tags.body(tenant, wish.canonical())
         tags = self._tags.party(tenant, wish.a.e164), self._tags.party(tenant, wish.b.e164)
@@ -93,17 +116,17 @@ class Handlers:
                 answer = await self._bindings.answered(tenant, wish.request_id)
                 if answer is None:
                     raise
-                return await self._again(answer, body, deadline)
+                return await self._again(answer, body)
             try:
                 terms.check_number(exclusive=lease.exclusive)
-                return await self._bind(wish, body, tags, lease, deadline)
+                return await self._bind(wish, body, tags, lease)
             except LeaseRefused as refusal:
                 if refusal.reason != "LEASE_STALE":
                     self._numbers.give_back(terms.pool, lease)
                 excluded += (lease.number,)
             except Taken as twin:
                 self._numbers.give_back(terms.pool, lease)
-                return await self._again(twin.answer, body, deadline)
+                return await self._again(twin.answer, body)
             except FailedPrecondition:
                 self._numbers.give_back(terms.pool, lease)
                 raise
@@ -115,9 +138,9 @@ class Handlers:
         )
 
     async def _bind(
-        self, wish: Create, body: bytes, tags: tuple[bytes, bytes], lease: Lease, deadline: float
-    ) -> Binding:
-        """The new binding, acknowledged. If we die before the write, the lease runs out."""
+        self, wish: Create, body: bytes, tags: tuple[bytes, bytes], lease: Lease
+    ) -> Applied:
+        """The new binding. If we die before the write, the lease runs out."""
         now, tenant = self._clock.epoch_ms(), wish.tenant
         request = Answered(wish.request_id, body, now, 1)
         binding = Binding(
@@ -131,8 +154,7 @@ class Handlers:
             if why.reason != "STORE_UNAVAILABLE":  # then it may have been applied
                 self._numbers.give_back(wish.terms.pool, lease)
             raise
-        await self._bindings.published(sequence, self._left(deadline))
-        return binding
+        return Applied(binding, sequence)
 
     async def get(self, tenant: str, binding: str) -> Binding:
         """The binding. Raises NotFound (BINDING_NOT_FOUND), also for another tenant's."""
@@ -143,21 +165,28 @@ class Handlers:
 
     async def list(self, wish: Find) -> tuple[Sequence[Binding], str]:
         """A page of bindings, oldest first, and the token of the next."""
+        ids, token = await self.ids(wish)
+        found = await asyncio.gather(*map(self._bindings.get, ids))
+        known = [stored for stored in found if stored is not None]  # else just forgotten
+        newest = max((stored.sequence for stored in known), default=0)
+        await self._bindings.published(newest, _WAIT_SECONDS)
+        return [stored.binding for stored in known], token
+
+    async def ids(self, wish: Find) -> tuple[Sequence[str], str]:
+        """A page of ids of bindings, oldest first, and the token of the next."""
         index = self._index(wish)
         mark = self._tags.body(wish.tenant, f"page\x1f{index.kind}\x1f{index.value}")[:8]
         after = _after(wish.token, mark)
         ids = await self._bindings.page(wish.tenant, index, after, wish.limit + 1)
         more = len(ids) > wish.limit
         ids = ids[: wish.limit]
-        found = await asyncio.gather(*map(self._bindings.get, ids))
-        known = [stored for stored in found if stored is not None]  # else just forgotten
-        newest = max((stored.sequence for stored in known), default=0)
-        await self._bindings.published(newest, _WAIT_SECONDS)
-        page = [stored.binding for stored in known]
-        return page, _token(mark, ids[-1]) if more else ""
+        return ids, _token(mark, ids[-1]) if more else ""
 
     async def update(self, wish: Update, deadline: float) -> Binding:
         """Moves the expiry, compare-and-set by version. See UpdateBinding."""
+        return await self.told(await self._update(wish), deadline)
+
+    async def _update(self, wish: Update) -> Applied:
         body = self._tags.body(wish.tenant, wish.canonical())
         for _ in range(_RACES):
             request = Answered(wish.request_id, body, self._clock.epoch_ms(), 0)
@@ -170,15 +199,13 @@ class Handlers:
                 answer = await self._bindings.answered(wish.tenant, wish.request_id)
                 if answer is None:
                     raise
-                return await self._again(answer, body, deadline)
+                return await self._again(answer, body)
             try:
-                sequence = await self._bindings.change(old, new)
+                return Applied(new, await self._bindings.change(old, new))
             except Taken as twin:
-                return await self._again(twin.answer, body, deadline)
+                return await self._again(twin.answer, body)
             except Lost:
                 continue  # read again: it says whether it is stale or has ended
-            await self._bindings.published(sequence, self._left(deadline))
-            return new
         raise _contended()
 
     async def renew(self, tenant: str, binding: str, call_ms: int, deadline: float) -> Binding:
@@ -198,31 +225,31 @@ class Handlers:
 
     async def release(self, tenant: str, binding: str, version: int, deadline: float) -> Binding:
         """Ends the binding, or answers the ended one. See ReleaseBinding."""
+        applied = await self._release(Release(tenant, binding, version))
+        return await self.told(applied, deadline)
+
+    async def _release(self, wish: Release) -> Applied:
         for _ in range(_RACES):
-            old = await self._stored(tenant, binding)
+            old = await self._stored(wish.tenant, wish.binding)
             if not old.binding.live:
-                await self._bindings.published(old.sequence, self._left(deadline))
-                return old.binding
-            if version not in (0, old.binding.version):
+                return Applied(old.binding, old.sequence)
+            if wish.version not in (0, old.binding.version):
                 raise stale(old.binding.version)
             new = old.binding.released(self._clock.epoch_ms(), Reason.REQUESTED)
             try:
-                sequence = await self._bindings.release(old, new)
+                return Applied(new, await self._bindings.release(old, new))
             except Lost:
                 continue
-            await self._bindings.published(sequence, self._left(deadline))
-            return new
         raise _contended()
 
-    async def _again(self, answer: Answer, body: bytes, deadline: float) -> Binding:
+    async def _again(self, answer: Answer, body: bytes) -> Applied:
         """The answer to a repeated request: the binding as it stands now."""
         if answer.body_hash != body:
             raise AlreadyExists("REQUEST_ID_REUSED", "the request id came with another body")
         stored = await self._bindings.get(answer.binding)
         if stored is None:
             raise _not_found(answer.binding)
-        await self._bindings.published(stored.sequence, self._left(deadline))
-        return stored.binding
+        return Applied(stored.binding, stored.sequence)
 
     async def _stored(self, tenant: str, binding: str) -> Stored:
         stored = await self._bindings.get(binding)

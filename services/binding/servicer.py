@@ -3,13 +3,22 @@
 Refuses nothing by itself. Invariant: each call waits no longer than its own deadline.
 """
 
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
 
 from axbridge.binding.v1 import binding_pb2, binding_service_pb2, binding_service_pb2_grpc
 
-from services.binding import translate
+from services.binding import items, translate
+from services.binding.batches import Batches
 from services.binding.handlers import Handlers
 from services.runtime.clock import Clock
+from services.runtime.flow import flow
+
+# Items of a stream under way: enough to keep allocator, store and Kafka busy at the same time,
+# and about 10 MB. Reading stops there, and HTTP/2's flow control stops the caller.
+_IN_FLIGHT: Final = 4000
+_METHOD: Final = "axbridge.binding.v1.BindingService/"
 
 
 class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
@@ -17,6 +26,7 @@ class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
 
     def __init__(self, handlers: Handlers, clock: Clock) -> None:
         self._handlers = handlers
+        self._batches = Batches(handlers, clock)
         self._clock = clock
 
     async def CreateBinding(
@@ -57,6 +67,55 @@ class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
         return translate.resource(
             await self._handlers.release(*translate.release(request), deadline)
         )
+
+    async def BatchCreateBindings(
+        self, request: binding_service_pb2.BatchCreateBindingsRequest, context: Any
+    ) -> binding_service_pb2.BatchCreateBindingsResponse:
+        outcomes = await self._batches.run(items.creates(request), self._deadline(context))
+        results = items.results(request.requests, outcomes, f"{_METHOD}BatchCreateBindings")
+        return binding_service_pb2.BatchCreateBindingsResponse(results=results)
+
+    async def BatchUpdateBindings(
+        self, request: binding_service_pb2.BatchUpdateBindingsRequest, context: Any
+    ) -> binding_service_pb2.BatchUpdateBindingsResponse:
+        outcomes = await self._batches.run(items.updates(request), self._deadline(context))
+        results = items.results(request.requests, outcomes, f"{_METHOD}BatchUpdateBindings")
+        return binding_service_pb2.BatchUpdateBindingsResponse(results=results)
+
+    async def BatchReleaseBindings(
+        self, request: binding_service_pb2.BatchReleaseBindingsRequest, context: Any
+    ) -> binding_service_pb2.BatchReleaseBindingsResponse:
+        outcomes = await self._batches.run(items.releases(request), self._deadline(context))
+        results = items.results(request.requests, outcomes, f"{_METHOD}BatchReleaseBindings")
+        return binding_service_pb2.BatchReleaseBindingsResponse(results=results)
+
+    async def ReleaseOrder(
+        self, request: binding_service_pb2.ReleaseOrderRequest, context: Any
+    ) -> binding_service_pb2.ReleaseOrderResponse:
+        wish = items.order(request)
+        page, token = await self._batches.release_order(wish, self._deadline(context))
+        return binding_service_pb2.ReleaseOrderResponse(
+            results=[
+                items.result(outcome, f"{_METHOD}ReleaseOrder", f"{request.parent}/bindings/{each}")
+                for each, outcome in page
+            ],
+            next_page_token=token,
+        )
+
+    async def StreamBindings(
+        self,
+        request_iterator: AsyncIterator[binding_service_pb2.StreamBindingsRequest],
+        context: Any,
+    ) -> AsyncIterator[binding_service_pb2.StreamBindingsResponse]:
+        deadline = self._deadline(context)
+
+        async def handle(message: Any) -> binding_service_pb2.StreamBindingsResponse:
+            outcomes = await self._batches.run(items.streamed(message), deadline)
+            return items.stream_results(message, outcomes, f"{_METHOD}StreamBindings")
+
+        async with aclosing(flow(request_iterator, items.size, handle, _IN_FLIGHT)) as answers:
+            async for answer in answers:
+                yield answer
 
     def _deadline(self, context: Any) -> float:
         """On the monotonic clock; far away where the caller named none."""

@@ -127,6 +127,11 @@ def find(request: binding_service_pb2.ListBindingsRequest) -> Find:
     return Find(tenant, by, kind, request.page_size or _PAGE, request.page_token)
 
 
+def tenant(parent: str) -> str:
+    """The tenant of a `parent`. Raises InvalidArgument: INVALID_FIELD."""
+    return _matched(_TENANT, parent, "parent")[1]
+
+
 def name(text: str) -> tuple[str, str]:
     """Tenant and binding id of a resource name. Raises InvalidArgument: INVALID_FIELD."""
     found = _matched(_NAME, text, "name")

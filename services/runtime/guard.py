@@ -13,6 +13,7 @@ status made by `status.to_status`; no text of an exception reaches the caller.
 """
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -164,14 +165,15 @@ class Guard:
                     raise _late()
                 endless = remaining is None or remaining > _NO_DEADLINE_SECONDS
                 request = _decoded(raw, decode) if streaming else decode(raw)
-                answers = aiter(behaviour(request, context))
-                while True:
-                    left = bound - perf_counter() + started if endless else None
-                    try:
-                        answer = await _within(left, anext(answers))
-                    except StopAsyncIteration:
-                        break
-                    yield encode(answer)
+                # Closed in any case, and at once: what it has under way ends with the call.
+                async with contextlib.aclosing(behaviour(request, context)) as answers:
+                    while True:
+                        left = bound - perf_counter() + started if endless else None
+                        try:
+                            answer = await _within(left, anext(answers))
+                        except StopAsyncIteration:
+                            break
+                        yield encode(answer)
             except grpc.aio.AbortError:
                 raise
             except Exception as error:

@@ -59,7 +59,12 @@ def code_of(error: BaseException) -> grpc.StatusCode:
 
 
 def to_status(error: BaseException, method: str = "") -> grpc.Status:
-    """The status for an error that leaves a handler. Logs it if it is a failure of ours.
+    """The status for an error that leaves a handler; see `status_of`."""
+    return rpc_status.to_status(status_of(error, method))
+
+
+def status_of(error: BaseException, method: str = "") -> status_pb2.Status:
+    """The error as a message, e.g. in a batch's result. Logs it if it is a failure of ours.
 
     Call it once, at the edge: each call for an unknown exception is an incident of its own.
     """
@@ -83,7 +88,7 @@ def to_status(error: BaseException, method: str = "") -> grpc.Status:
         delay = duration_pb2.Duration()
         delay.FromTimedelta(error.retry_after)
         status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return rpc_status.to_status(status)
+    return status
 
 
 def reason_of(error: grpc.RpcError) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -138,6 +139,24 @@ async def test_aio_streams_end_at_the_bound() -> None:
         context = Context(remaining)
         assert len([answer async for answer in down(hold, context)]) == count
         assert context.ended is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_an_aio_stream_that_is_given_up_ends_at_once() -> None:
+    class Careful(AioEcho):
+        ended = False
+
+        async def down(self, request: StringValue, _: Any) -> AsyncIterator[StringValue]:
+            try:
+                while True:
+                    yield request
+            finally:
+                self.ended = True
+
+    servicer = Careful(asyncio.Event().wait)
+    answers = asynchronous("Down", guard(), servicer)(RAW, Context(5.0))
+    assert await anext(answers) == RAW
+    await answers.aclose()
+    assert servicer.ended
 
 
 async def test_aio_takes_a_time_out_of_the_handlers_own_for_a_bug() -> None:
