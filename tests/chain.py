@@ -21,7 +21,8 @@ from services.runtime.envelope import Envelope
 from services.runtime.keyring import MemoryKeyRing
 from services.runtime.phone import PhoneNumber
 from services.runtime.record import Record
-from services.runtime.sealing import EvidenceWriter, PurgeSealer, new_route_key, wrap_route_key
+from services.runtime.sealing import EvidenceWriter, PurgeSealer
+from services.runtime.wrapping import new_route_key, wrap_route_key
 from tests.unit.binding.memory import TENANT
 from tests.unit.router.memoryview import MemoryView
 
@@ -42,7 +43,9 @@ class Chain:
             ("binding.bindings.v1", "binding.state.v1", "binding.routes.v1", "binding.keys.v1"), 4
         ))  # fmt: skip
         self.view = MemoryView(CallerTagger(self.ring))
-        self.router = Router(self.view, RouteOpener(self, self.ring), self, self.clock, 10**12)
+        self.router = Router(
+            self.view, RouteOpener(self, self.ring, self.clock), self, self.clock, 10**12
+        )
         self._keys: dict[str, bytes] = {}
         self.offset = 0
 

@@ -30,15 +30,9 @@ from deploy.local import waiting
 from services.runtime.envelope import Envelope
 from services.runtime.keyring import EvidenceKeys, FileKeyRing
 from services.runtime.record import Record
-from services.runtime.sealing import (
-    Tagger,
-    new_route_key,
-    route_associated,
-    route_key_id,
-    seal,
-    wrap_route_key,
-)
+from services.runtime.sealing import Tagger, route_associated, seal
 from services.runtime.topics import partition_of
+from services.runtime.wrapping import new_route_key, route_key_id, wrap_route_key
 
 MINUTE_MS = 60_000
 

@@ -15,7 +15,7 @@ from axbridge.binding.v1 import events_pb2
 from axbridge.runtime.v1 import outbox_pb2
 
 from services.binding.domain import Binding, Reason
-from services.binding.messages import from_record, read_route, read_state, unsealed
+from services.binding.messages import from_record, read_route, read_state
 from services.binding.ports import Stored
 from services.binding.records import Records
 from services.binding.store import CellBindings, Put
@@ -27,6 +27,7 @@ from services.runtime.envelope import header_int
 from services.runtime.errors import Malformed, contradicted
 from services.runtime.record import Record
 from services.runtime.telemetry import logger
+from services.runtime.wrapping import route_key_over
 
 _UNSURE: Final = 1000  # entries: a relay has at most 500 in flight, and the one before it as many
 # What a version decides; other fields may be younger than the record.
@@ -120,8 +121,10 @@ class BindingRebuild:
 
     async def _restore(self, record: Record, epoch: bytes) -> None:
         if record.topic == topics.BINDING_KEYS.name:
-            key = self._cell.key("key", record.key.decode())
-            args: list[Argument] = [record.value or b"", _version(record)]
+            key_id = record.key.decode()
+            key, over = self._cell.key("key", key_id), route_key_over(key_id, self._clock.now())
+            # A frozen relay may have put it behind its tombstone: one that is over stays away.
+            args: list[Argument] = [b"" if over else record.value or b"", _version(record)]
             await self._applied(epoch, "restore_key", [key], args)
         elif record.topic == topics.BINDING_ROUTES.name:
             await self._judge(record, epoch)
@@ -179,7 +182,9 @@ class BindingRebuild:
         old, version = stored.binding, route.version + 1
         if version <= old.version:
             return
-        if not old.live:
+        if old.live and route_key_over(self._bindings.route_key_id(old), self._clock.now()):
+            new = old.released(now, Reason.EXPIRED, version)  # a day ago: its copies do not open
+        elif not old.live:
             new = replace(old, version=version, update_ms=now)
         elif route.release_reason:  # somebody was told to retry a release: it has happened
             new = old.released(now, Reason(route.release_reason), version)
@@ -198,15 +203,12 @@ class BindingRebuild:
         key = self._cell.key("key", key_id)
         found: list[Any] = await self._cell.redis.hmget(key, ["r", "v"])
         stands, version = found
-        if not stands or stands == record.value:
+        if (stands or None) == record.value:
             return False
-        box = unsealed(events_pb2.RouteKey.FromString(stands).wrapped)
-        assert box is not None
-        seen = _version(record)
-        _, entry = self._records.route_key(
-            key_id, box, self._clock.epoch_ms(), max(seen, int(version)) + 1
-        )
-        await self._cell.call("republish", [key], [version, entry])
+        # What the store does not have has been destroyed: the record came late.
+        newer = max(_version(record), int(version or 0)) + 1
+        entry = self._records.route_key(key_id, stands or b"", self._clock.epoch_ms(), newer)
+        await self._cell.call("republish", [key], [version or "0", entry])
         return True
 
     async def _put(self, epoch: bytes | None, binding: Binding, put: Put, before: int) -> None:

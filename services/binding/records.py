@@ -22,7 +22,6 @@ from services.binding.messages import (
     timestamp,
 )
 from services.runtime import topics
-from services.runtime.aead import Sealed
 
 _EVENTS: Final = "axbridge.binding.v1."
 
@@ -81,22 +80,20 @@ class Records:
             version=epoch,
         )
 
-    def route_key(
-        self, key_id: str, wrapped: Sealed, now: int, version: int = 1
-    ) -> tuple[bytes, bytes]:
-        """A route key's record, and the outbox entry that announces it."""
+    def route_key(self, key_id: str, value: bytes, now: int, version: int = 1) -> bytes:
+        """The outbox entry that announces a route key's record, or its end: an empty one."""
         topic = topics.BINDING_KEYS
-        value = events_pb2.RouteKey(key_id=key_id, wrapped=sealed(wrapped)).SerializeToString()
         record = outbox_pb2.OutboxRecord(
             topic=topic.name,
             partition=topics.partition_of(key_id, self._partitions[topic.name]),
             key=key_id.encode(),
             value=value,
+            tombstone=not value,
             type=topic.messages[0],
             time_ms=now,
             version=version,
         )
-        return value, outbox_pb2.OutboxEntry(records=[record]).SerializeToString()
+        return outbox_pb2.OutboxEntry(records=[record]).SerializeToString()
 
     def _compacted(
         self, topic: topics.Topic, binding: Binding, value: bytes

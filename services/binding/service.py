@@ -11,7 +11,7 @@ from typing import Any, Final
 from axbridge.binding.v1 import binding_service_pb2_grpc as pb_grpc
 from confluent_kafka.admin import AdminClient
 
-from services.binding import sweeper
+from services.binding import keeper, sweeper
 from services.binding.clients import AllocatorNumbers
 from services.binding.handlers import Handlers
 from services.binding.readiness import Readiness
@@ -49,11 +49,12 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
     evidence = EvidenceWriter(EvidenceKeys.load_public(settings.evidence_public_key), ring)
     metrics, tags = Metrics(SERVICE), KeyedTags(ring)
     cell = Cell(settings.redis_url.get_secret_value(), SERVICE, settings.cell, LIBRARY)
-    keys = RouteKeys(cell, records, ring, clock)
+    keys = RouteKeys(cell, records, ring, clock, settings.route_wrapping)
     bindings = CellBindings(cell, records, Vault(PurgeSealer(ring), evidence), keys, clock)
     numbers = AllocatorNumbers(settings.allocator_target)
     readiness = Readiness(cell)
     jobs = [make(bindings, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
+    jobs.append(keeper.of_cell(keys, ring, clock, kafka, cell).run)
     rebuild = BindingRebuild(cell, bindings, records, tags, clock)
     owner = Owner(cell, kafka, rebuild, jobs=jobs, metrics=metrics)
     server = AioServer(Options.of(settings), metrics, lambda: readiness.ready)

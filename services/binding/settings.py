@@ -21,4 +21,6 @@ class BindingSettings(RedisSettings):
     evidence_public_key: Path  # PEM, X25519; see services/runtime/keyring.py
     # A binding ends at least this far ahead. Lowered only to show an expiry without waiting for it.
     minimum_life_seconds: int = Field(default=60, ge=1, le=86_400)
+    # Names the keys that wrap route keys. To rotate them, give all processes a name never used.
+    route_wrapping: str = Field(default="1", pattern=r"^[a-z0-9-]{1,16}$")
     cell: str = Field(default="c0", pattern=r"^[a-z0-9-]{1,32}$")

@@ -23,7 +23,9 @@ from services.runtime.phone import PhoneNumber
 
 _LUA: Final = Path(__file__).parent / "store"
 SERVICE: Final = "binding"
-LIBRARY: Final = library(SERVICE, [_LUA / f"{part}.lua" for part in ("apply", "commands", "reads")])
+LIBRARY: Final = library(
+    SERVICE, [_LUA / f"{part}.lua" for part in ("apply", "commands", "reads", "keys")]
+)
 _HASH: Final = 16  # octets of a body hash, in front of the binding's id
 
 
@@ -190,6 +192,10 @@ class CellBindings:
         keys = self._places(b, _sealings(old).order_tag)
         keys += (self._request(b.tenant, each.request_id) for each in b.requests)
         return Put(keys, [b.id, b.version, entry, b.tag_a, b.tag_b])
+
+    def route_key_id(self, binding: Binding) -> str:
+        """The id of the key for the binding's route copies."""
+        return self._vault.route_key_id(binding)
 
     def key(self, binding: str) -> str:
         """The key of a binding's record."""

@@ -24,9 +24,9 @@ from services.runtime.sealing import (
     open_sealed,
     purge_key_id,
     route_associated,
-    route_key_id,
     seal,
 )
+from services.runtime.wrapping import route_key_id
 
 
 class KeyedTags(Tagger):

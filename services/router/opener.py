@@ -23,12 +23,8 @@ from services.router.view import Copy
 from services.runtime.aead import NONCE, Cipher
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.keyring import KeyDestroyed, KeyRing
-from services.runtime.sealing import (
-    SealBroken,
-    Sealed,
-    purge_key_id,
-    unwrap_route_key,
-)
+from services.runtime.sealing import SealBroken, Sealed, purge_key_id
+from services.runtime.wrapping import route_key_over, unwrap_route_key
 
 _KEPT_SECONDS: Final = 30.0
 _READY_SECONDS: Final = 1.0
@@ -83,7 +79,8 @@ class RouteOpener:
 
     def __init__(self, keys: WrappedKeys, keyring: KeyRing, clock: Clock | None = None) -> None:
         self._wrapped, self._keyring = keys.wrapped, keyring
-        self._monotonic = (clock or SystemClock()).monotonic
+        self._clock: Clock = clock or SystemClock()
+        self._monotonic = self._clock.monotonic
         self._kept: dict[str, tuple[Cipher, float]] = {}
 
     def callee(self, number: str, entry: Entry, tag: bytes) -> str:
@@ -99,7 +96,7 @@ class RouteOpener:
         self._kept.pop(key_id, None)
         until = self._monotonic() + _KEPT_SECONDS  # counted from before the read
         wrapped = self._wrapped(key_id)
-        if wrapped is None:
+        if wrapped is None or route_key_over(key_id, self._clock.now()):
             raise KeyUnavailable
         key = unwrap_route_key(self._keyring, key_id, Sealed(wrapped.key_id, wrapped.box))
         if len(self._kept) >= _KEPT:

@@ -17,8 +17,9 @@ import lmdb
 
 from services.router import view, viewfile
 from services.router.ports import Found
+from services.router.routekeys import DailyDrop, standing
 from services.router.view import Copy, Route, RouteKey, Tombstone
-from services.router.viewfile import FRESH, META, POSITIONS
+from services.router.viewfile import FRESH, META, POSITIONS, LmdbTables
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import Malformed
 from services.runtime.parking import Parking
@@ -36,27 +37,6 @@ class PartyTagger(Protocol):
     def party(self, tenant: str, e164: str) -> bytes: ...
 
 
-class LmdbTables:
-    """The view's tables inside one LMDB transaction."""
-
-    def __init__(self, txn: Any, databases: Mapping[bytes, Any]) -> None:
-        self._txn, self._databases = txn, databases
-
-    def get(self, table: bytes, key: bytes) -> bytes | None:
-        value: bytes | None = self._txn.get(key, db=self._databases[table])
-        return value
-
-    def put(self, table: bytes, key: bytes, value: bytes) -> None:
-        self._txn.put(key, value, db=self._databases[table])
-
-    def delete(self, table: bytes, key: bytes) -> None:
-        self._txn.delete(key, db=self._databases[table])
-
-    def first(self, table: bytes) -> bytes | None:
-        with self._txn.cursor(db=self._databases[table]) as cursor:
-            return cursor.key() if cursor.first() else None
-
-
 class ViewWriter:
     """The only writer; a `consumer.Sink`. Open it once per folder, with the folder's lock held."""
 
@@ -66,6 +46,7 @@ class ViewWriter:
         self._clock: Clock = clock or SystemClock()
         self._parking = parking
         self._lock = threading.Lock()
+        self._keys = DailyDrop()
         self._folder, self._published, self._begun = folder, False, 0.0
         found = viewfile.open_for_writing(folder, self._clock.epoch_ms())
         self._env, self._path, self.rebuilt_because = found
@@ -100,7 +81,7 @@ class ViewWriter:
             stored = tables.get(POSITIONS, _position_key(record.topic, record.partition)) or b""
             if record.offset >= int.from_bytes(stored):
                 try:
-                    view.apply(tables, change)
+                    view.apply(tables, standing(change, self._clock.epoch_ms()))
                 except Malformed as why:  # parked before the position moves past it
                     if self._parking is None:
                         raise
@@ -110,17 +91,21 @@ class ViewWriter:
 
     def tick(self, fresh_at: float) -> None:
         """Once a second or so: stores the view's freshness (seconds, 0: never yet), drops graves
-        that are over, frees the pages that dead readers hold, and starts the disk writing. The
-        first time, readers get the file."""
+        and keys that are over, frees the pages that dead readers hold, and starts the disk writing.
+        The first time, readers get the file."""
         if fresh_at < self._begun:  # asked before the view was begun anew
             fresh_at = 0
+
+        now = self._clock.epoch_ms()
 
         def write(tables: LmdbTables) -> None:
             if fresh_at:
                 tables.put(META, FRESH, int(fresh_at * 1000).to_bytes(8))
-            view.purge(tables, self._clock.epoch_ms())
+            view.purge(tables, now)
+            self._keys.drop(tables, now)
 
         self._write(write)
+        self._keys.done(now)
         with self._lock:
             self._env.reader_check()
             self._env.sync(True)
@@ -135,10 +120,8 @@ class ViewWriter:
                     with self._env.begin(write=True) as txn:
                         change(LmdbTables(txn, self._databases))
                     return
-                except lmdb.MapFullError:  # the transaction is aborted whole; readers see the
-                    self._env.set_mapsize(
-                        2 * self._env.info()["map_size"]
-                    )  # new size by themselves
+                except lmdb.MapFullError:  # aborted whole; readers see the new size by themselves
+                    self._env.set_mapsize(2 * self._env.info()["map_size"])
 
     def close(self) -> None:
         """Ends cleanly: the next start trusts the file even after a reboot."""

@@ -1,4 +1,5 @@
-"""The LMDB files of the view in their folder: which one counts, and whether it may be trusted.
+"""The LMDB files of the view in their folder: which one counts, whether it may be trusted, and its
+tables.
 
 `current` names the file that is read. A rebuild makes a new file, named by `next` until it holds
 all routes; only then `current` moves, so that readers of the old one go on meanwhile, and notice.
@@ -12,6 +13,7 @@ Invariant: the state beside a file says `open` (with the machine's boot id) befo
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -187,3 +189,28 @@ def _boot_id() -> str:
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, Unusable) else type(error).__name__
+
+
+class LmdbTables:
+    """The view's tables inside one LMDB transaction."""
+
+    def __init__(self, txn: Any, databases: Mapping[bytes, Any]) -> None:
+        self._txn, self._databases = txn, databases
+
+    def get(self, table: bytes, key: bytes) -> bytes | None:
+        value: bytes | None = self._txn.get(key, db=self._databases[table])
+        return value
+
+    def put(self, table: bytes, key: bytes, value: bytes) -> None:
+        self._txn.put(key, value, db=self._databases[table])
+
+    def delete(self, table: bytes, key: bytes) -> None:
+        self._txn.delete(key, db=self._databases[table])
+
+    def first(self, table: bytes) -> bytes | None:
+        with self._txn.cursor(db=self._databases[table]) as cursor:
+            return cursor.key() if cursor.first() else None
+
+    def names(self, table: bytes) -> list[bytes]:
+        with self._txn.cursor(db=self._databases[table]) as cursor:
+            return list(cursor.iternext(values=False))

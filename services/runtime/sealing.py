@@ -10,7 +10,6 @@ within the ring's second.
 
 import hashlib
 import hmac
-import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -26,8 +25,7 @@ from services.runtime.keyring import KeyDestroyed, KeyRing
 
 __all__ = [
     "EvidenceWriter", "PurgeSealer", "SealBroken", "Sealed", "Tagger", "associated",
-    "new_route_key", "open_evidence", "open_sealed", "purge_key_id", "route_associated",
-    "route_key_id", "seal", "unwrap_route_key", "wrap_route_key",
+    "open_evidence", "open_sealed", "purge_key_id", "route_associated", "seal",
 ]  # fmt: skip
 
 _BUCKET: Final = r"purge/[^/]+/\d{6}"
@@ -195,34 +193,6 @@ def _evidence_key(shared: bytes, root: bytes, writer: bytes, public: bytes) -> b
 
 def _fingerprint(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()[:8]
-
-
-def route_key_id(tenant: str, expire: datetime) -> str:
-    """`route/<tenant>/<yyyymmdd>`: the UTC day on which the binding expires."""
-    return f"route/{tenant}/{_utc(expire):%Y%m%d}"
-
-
-def new_route_key() -> bytes:
-    """A fresh 32-octet key. It is not derived from the ring, so that it can be forgotten."""
-    return os.urandom(32)
-
-
-def wrap_route_key(keyring: KeyRing, key_id: str, key: bytes) -> Sealed:
-    """The route key, sealed for whoever shares the ring's `route-wrapping` key."""
-    return seal(
-        keyring.derive("route-wrapping", b"wrap/v1"), "route-wrapping", key, key_id.encode()
-    )
-
-
-def unwrap_route_key(keyring: KeyRing, key_id: str, wrapped: Sealed) -> bytes:
-    """The route key named `key_id`.
-
-    Raises:
-        SealBroken: it is the key of another id, or not wrapped so.
-    """
-    if wrapped.key_id != "route-wrapping":
-        raise broken()
-    return open_sealed(keyring.derive("route-wrapping", b"wrap/v1"), wrapped, key_id.encode())
 
 
 def route_associated(

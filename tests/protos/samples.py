@@ -168,6 +168,12 @@ SAMPLES: dict[str, Message] = {
     "binding.v1.RouteKey": binding.RouteKey(
         key_id="route/taxi/20260202", wrapped=sealed("route-wrapping", 0xC1)
     ),
+    "binding.v1.RouteKey.rotated": binding.RouteKey(
+        key_id="route/taxi/20260202",
+        wrapped=sealed("route-wrapping/2/20260202", 0xC2),
+        previous_wrapping="route-wrapping",
+        rewrap_time=at(5),
+    ),
     "router.v1.CallRouted": router.CallRouted(
         fact=CALL_FACT,
         number=NUMBER,

@@ -66,6 +66,9 @@ def test_tombstones_empty_both_compacted_topics() -> None:
 def test_a_cell_and_a_route_key_have_records_of_their_own() -> None:
     cell = RECORDS.cell("c0", 3, 5)
     assert (cell.key, cell.version, read_state(cell.value)) == (b"cell/c0", 3, None)
-    value, entry = RECORDS.route_key("route/didi/20260101", BOX, 5)
+    entry = RECORDS.route_key("route/didi/20260101", b"value", 5)
     record = outbox_pb2.OutboxEntry.FromString(entry).records[0]
-    assert (record.key, record.value, record.version) == (b"route/didi/20260101", value, 1)
+    assert (record.key, record.value, record.version) == (b"route/didi/20260101", b"value", 1)
+    end = RECORDS.route_key("route/didi/20260101", b"", 5, 2)
+    record = outbox_pb2.OutboxEntry.FromString(end).records[0]
+    assert (record.tombstone, record.value, record.version) == (True, b"", 2)

@@ -1,6 +1,6 @@
 """A route copy opens for its caller, at its place, and for nobody else."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,9 @@ def test_a_route_record_opens_for_its_caller_only(tmp_path: Path) -> None:
         opener.callee("700123456789999", entry, tag)
     with pytest.raises(KeyUnavailable):
         RouteOpener(Keys(), MemoryKeyRing()).callee(route.number, entry, tag)
+    over = ManualClock(datetime.fromtimestamp(route.expire_ms / 1000, UTC) + timedelta(days=2))
+    with pytest.raises(KeyUnavailable):  # though its key is there: nobody has ended it
+        RouteOpener(Keys(), world.keyring, over).callee(route.number, entry, tag)
 
 
 def test_tags_are_those_of_the_bindings() -> None:

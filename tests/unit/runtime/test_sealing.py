@@ -18,15 +18,11 @@ from services.runtime.sealing import (
     SealBroken,
     Sealed,
     Tagger,
-    new_route_key,
     open_evidence,
     open_sealed,
     purge_key_id,
     route_associated,
-    route_key_id,
     seal,
-    unwrap_route_key,
-    wrap_route_key,
 )
 
 END = datetime(2026, 1, 15, tzinfo=UTC)
@@ -95,9 +91,8 @@ def test_a_bucket_ends_after_the_retention(end: datetime) -> None:
 
 
 def test_moments_without_a_zone_are_refused() -> None:
-    for name in (purge_key_id, route_key_id):
-        with pytest.raises(ValueError, match="zone"):
-            name("acme", datetime(2026, 1, 1))
+    with pytest.raises(ValueError, match="zone"):
+        purge_key_id("acme", datetime(2026, 1, 1))
 
 
 def test_a_purge_box_opens_in_its_place_until_its_key_is_destroyed(tmp_path: Path) -> None:
@@ -212,18 +207,6 @@ def test_one_derivation_serves_a_day(
     assert len(derived) == 4
 
 
-def test_route_keys_are_wrapped_under_their_id() -> None:
-    ring, key = MemoryKeyRing(), new_route_key()
-    key_id = route_key_id("acme", datetime(2026, 1, 2, 7, tzinfo=timezone(timedelta(hours=8))))
-    assert key_id == "route/acme/20260101"
-    wrapped = wrap_route_key(ring, key_id, key)
-    assert unwrap_route_key(ring, key_id, wrapped) == key
-    assert new_route_key() != key
-    refused(lambda: unwrap_route_key(ring, "route/acme/20260102", wrapped))
-    refused(lambda: unwrap_route_key(MemoryKeyRing(), key_id, wrapped))
-    refused(lambda: unwrap_route_key(ring, key_id, Sealed(key_id, wrapped.box)))
-
-
 ROUTE: dict[str, Any] = {
     "tenant": "acme",
     "binding": "b1",
@@ -252,7 +235,7 @@ CHANGED: dict[str, Any] = {
 
 @pytest.mark.parametrize("field", sorted(ROUTE))
 def test_changing_any_policy_field_of_a_route_breaks_the_opening(field: str) -> None:
-    key = new_route_key()
+    key = bytes(32)
     sealed = seal(key, "route/acme/20260101", b"x", route_associated(**ROUTE))
     assert open_sealed(key, sealed, route_associated(**ROUTE)) == b"x"
     changed = route_associated(**{**ROUTE, field: CHANGED[field]})
