@@ -33,22 +33,24 @@ class Router:
         """
         number, caller = parse_dialled(call.dialled), parse_caller(call.caller)
         e164 = caller if type(caller) is str else ""
-        age_ms = self._now() - self._fresh_ms()
+        fresh_ms = self._fresh_ms()  # before the look-up: no younger than what that finds
+        found = _NOTHING if number is None else self._find(number, e164)
+        now = self._now()  # after it: an entry is judged by the time it is used
+        age_ms = now - fresh_ms
         if age_ms < 0:
             age_ms = 0
-        found = _NOTHING if number is None else self._find(number, e164)
-        now = self._now()  # after the look-up: an entry is judged by the time it is used
-        staleness = Staleness(age_ms, self._max_age_ms)
-        refusal = decide(number, caller, staleness, found.tenants, found.entry, now)
+        tenants, tenant, tag, entry = found
+        refusal = decide(
+            number, caller, _new(Staleness, (age_ms, self._max_age_ms)), tenants, entry, now
+        )
         callee = ""
-        if refusal is None and number is not None and found.entry is not None:
+        if refusal is None and number is not None and entry is not None:
             try:
-                callee = self._open(number, found.entry, found.tag)
+                callee = self._open(number, entry, tag)
             except KeyUnavailable:
                 refusal = Refusal.KEY_UNAVAILABLE
         decision = _new(Decision, (
-            call, now, age_ms, number or "", found.tenant, found.entry, refusal, callee, e164,
-            found.tag,
+            call, now, age_ms, number or "", tenant, entry, refusal, callee, e164, tag,
         ))  # fmt: skip
         self._decided(decision)
         return decision

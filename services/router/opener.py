@@ -32,15 +32,15 @@ _DAY_MS: Final = 24 * 3600 * 1000
 _KEPT: Final = 1024  # three days of 300 tenants; beyond, start again
 
 
-_Begun = tuple[str, bytes, Callable[[], Any], Callable[[], Any]]  # name, key, copies of the hashes
+_Open = Callable[[bytes, bytes], bytes]  # `Cipher.open`
 
 
-def _begun(name: str, key: bytes, tenant: str) -> _Begun:
-    block = key.ljust(64, b"\0")
-    inner = hashlib.sha256(bytes(octet ^ 0x36 for octet in block))
-    inner.update(f"axbridge/party/v1\x1f{tenant}\x1f".encode())
-    outer = hashlib.sha256(bytes(octet ^ 0x5C for octet in block))
-    return name, key, inner.copy, outer.copy
+class _Begun(NamedTuple):
+    """A tenant's two hashes, as functions that copy them, and until when they may be used."""
+
+    until: float
+    inner: Callable[[], Any]
+    outer: Callable[[], Any]
 
 
 class CallerTagger:
@@ -48,24 +48,34 @@ class CallerTagger:
     with the padded key; those are kept and copied, which takes a quarter of the time and, unlike
     `hmac.digest`, does not give up the interpreter."""
 
-    def __init__(self, keyring: KeyRing) -> None:
+    def __init__(self, keyring: KeyRing, clock: Clock | None = None) -> None:
         self._derive = keyring.derive
+        self._monotonic = (clock or SystemClock()).monotonic
         self._kept: dict[str, _Begun] = {}
 
     def party(self, tenant: str, e164: str) -> bytes:
         """The 16-octet tag of a real number."""
         kept = self._kept.get(tenant)
-        name = f"tags/{tenant}" if kept is None else kept[0]
-        key = self._derive(name, b"tag/v1")  # asked each time: it may be destroyed
-        if kept is None or kept[1] != key:
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            kept = self._kept[tenant] = _begun(name, key, tenant)
-        inner, outer = kept[2](), kept[3]()
-        inner.update(e164.encode())
-        outer.update(inner.digest())
-        tag: bytes = outer.digest()[:16]
-        return tag
+        if kept is None or self._monotonic() >= kept[0]:
+            kept = self._begin(tenant)
+        _, inner, outer = kept
+        hashed, tag = inner(), outer()
+        hashed.update(e164.encode())
+        tag.update(hashed.digest())
+        digest: bytes = tag.digest()
+        return digest[:16]
+
+    def _begin(self, tenant: str) -> _Begun:
+        self._kept.pop(tenant, None)
+        until = self._monotonic() + _READY_SECONDS  # then the ring is asked: it may be destroyed
+        block = self._derive(f"tags/{tenant}", b"tag/v1").ljust(64, b"\0")
+        inner = hashlib.sha256(bytes(octet ^ 0x36 for octet in block))
+        inner.update(f"axbridge/party/v1\x1f{tenant}\x1f".encode())
+        outer = hashlib.sha256(bytes(octet ^ 0x5C for octet in block))
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+        kept = self._kept[tenant] = _Begun(until, inner.copy, outer.copy)
+        return kept
 
 
 class WrappedKeys(Protocol):
@@ -81,18 +91,18 @@ class RouteOpener:
         self._wrapped, self._keyring = keys.wrapped, keyring
         self._clock: Clock = clock or SystemClock()
         self._monotonic = self._clock.monotonic
-        self._kept: dict[str, tuple[Cipher, float]] = {}
+        self._kept: dict[str, tuple[_Open, float]] = {}
 
     def callee(self, number: str, entry: Entry, tag: bytes) -> str:
         hit = self._kept.get(entry.key_id)
         try:
             if hit is None or self._monotonic() >= hit[1]:
                 hit = self._fetch(entry.key_id)
-            return hit[0].open(entry.box, _bound(number, entry, tag)).decode("ascii")
+            return str(hit[0](entry.box, _bound(number, entry, tag)), "ascii")
         except (SealBroken, KeyDestroyed, UnicodeDecodeError):
             raise KeyUnavailable from None
 
-    def _fetch(self, key_id: str) -> tuple[Cipher, float]:
+    def _fetch(self, key_id: str) -> tuple[_Open, float]:
         self._kept.pop(key_id, None)
         until = self._monotonic() + _KEPT_SECONDS  # counted from before the read
         wrapped = self._wrapped(key_id)
@@ -101,8 +111,7 @@ class RouteOpener:
         key = unwrap_route_key(self._keyring, key_id, Sealed(wrapped.key_id, wrapped.box))
         if len(self._kept) >= _KEPT:
             self._kept.clear()
-        cipher = Cipher(key, key_id)
-        made = self._kept[key_id] = cipher, until
+        made = self._kept[key_id] = Cipher(key, key_id).open, until
         return made
 
 

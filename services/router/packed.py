@@ -48,12 +48,10 @@ class Packed(NamedTuple):
 def pack(decision: Decision) -> bytes:
     """The decision, but for carrier and call id, which are the frame's key. Without a tenant there
     is no key to keep the caller under, and it is left out."""
-    call, time_ms, age_ms, number_, tenant_, entry, refusal, _, caller_, tag = decision
-    number, trunk, tenant = number_.encode(), call.trunk.encode(), tenant_.encode()
-    if tenant:
-        caller = caller_.encode()
-    else:
-        caller = tag = b""
+    call, time_ms, age_ms, number, tenant, entry, refusal, _, caller, tag = decision
+    trunk = call.trunk
+    if not tenant:
+        caller, tag = "", b""
     if refusal is None:
         reason = cause = 0
     else:
@@ -62,17 +60,18 @@ def pack(decision: Decision) -> bytes:
             entry = None  # the caller is on no binding, whosever announcement was played
     if entry is None:
         version = minutes = side = 0
-        binding = industry = b""
+        binding = industry = ""
     else:
         version, minutes, side = entry.version, entry.max_call_minutes, entry.caller_side
-        binding, industry = entry.binding.encode(), entry.industry_id.encode()
-    return (
-        _pack(
-            time_ms, age_ms, version, minutes, reason, cause, side, len(number), len(trunk),
-            len(tenant), len(binding), len(industry), len(tag), len(caller),
-        )
-        + number + trunk + tenant + binding + industry + tag + caller
-    )  # fmt: skip
+        binding, industry = entry.binding, entry.industry_id
+    text = f"{number}{trunk}{tenant}{binding}{industry}"
+    a, b, c, d, e = len(number), len(trunk), len(tenant), len(binding), len(industry)
+    if not text.isascii():  # lengths are of octets
+        a, b, c, d, e = (len(t.encode()) for t in (number, trunk, tenant, binding, industry))
+    fixed = _pack(
+        time_ms, age_ms, version, minutes, reason, cause, side, a, b, c, d, e, len(tag), len(caller)
+    )
+    return b"%b%b%b%b" % (fixed, text.encode(), tag, caller.encode())
 
 
 def unpack(data: bytes) -> Packed:

@@ -7,7 +7,8 @@ from axbridge.router.v1 import router_service_pb2, router_service_pb2_grpc
 
 from services.router.domain import Refusal
 from services.router.handlers import Router
-from services.router.translate import call_from, progress_from, response_from
+from services.router.octets import octets_from
+from services.router.translate import call_from, progress_from
 from services.runtime.metrics import Metrics, Name
 
 
@@ -33,10 +34,10 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
 
     def RouteCall(
         self, request: router_service_pb2.RouteCallRequest, context: object
-    ) -> router_service_pb2.RouteCallResponse:
+    ) -> Any:  # octets, which the guard sends as they are
         decision = self._route(call_from(request))
         self._count(decision.refusal)
-        return response_from(decision)
+        return octets_from(decision)
 
     def ReportCallEvent(
         self, request: router_service_pb2.ReportCallEventRequest, context: object

@@ -29,6 +29,7 @@ Applied = Route | Tombstone | RouteKey
 _new: Final = tuple.__new__  # without the detour over a named tuple's own
 _unpack: Final = view.unpack_entry
 _NOTHING: Final = Found((), "", b"", None)
+_PAUSE_SECONDS: Final = 0.0001
 
 
 class PartyTagger(Protocol):
@@ -135,11 +136,13 @@ class ViewWriter:
 
 
 class _Opened:
-    """A view's file as a worker has it open. `reading` counts its transactions."""
+    """A view's file as a worker has it open. `reading` has an item for each open transaction; while
+    `paused`, none may begin."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.reading = path, 0
+        self.path, self.paused, self.reading = path, False, list[None]()
         self.env = viewfile.open_for_reading(path)
+        self.begin = self.env.begin
         try:
             self.slots, self.blocks, self.keys, self.meta = (
                 self.env.open_db(name, create=False)
@@ -157,12 +160,13 @@ class ViewReader:
     the age that a call is judged by errs on the old side, by less than that interval.
 
     A get gives up the interpreter, so no lock is held over it: threads that met there would hand
-    the interpreter round in vain.
+    the interpreter round in vain. Nor is one taken to count transactions: to append to a list and
+    to take from it is one step each.
     """
 
     def __init__(self, folder: Path, tagger: PartyTagger) -> None:
         self._folder, self._party = folder, tagger.party
-        self._lock = threading.Lock()  # guards the begin and end of every transaction
+        self._lock = threading.Lock()  # guards what is done to a file while nobody reads it
         self._opened: _Opened | None = None
         # Tenants by block, forgotten at every refresh. A block that nobody had is never in it, so
         # a first binding is found at once.
@@ -180,7 +184,7 @@ class ViewReader:
         if opened is None:
             return _NOTHING
         try:
-            digits = number[:11]
+            key, digits = number.encode(), number[:11]
             names = self._tenants.get(digits)
             if names is None:
                 block = txn.get(digits.encode(), None, opened.blocks)
@@ -191,18 +195,19 @@ class ViewReader:
             if caller:
                 for tenant in names:  # one, but while a block changes hands
                     tag = self._party(tenant, caller)
-                    slot = txn.get(number.encode() + tag, None, opened.slots)  # view.slot_key
+                    slot = txn.get(key + tag, None, opened.slots)  # view.slot_key
                     if slot is not None:
                         return _new(Found, (names, tenant, tag, _unpack(slot)))
                     first = first or tag
             # No party: what strangers of the number meet, if it is anything.
-            slot = txn.get(number.encode(), None, opened.slots)
+            slot = txn.get(key, None, opened.slots)
             if slot is not None:
                 entry = _unpack(slot)
                 return _new(Found, (names, entry.tenant, first, entry))
             return Found(names, names[0], first, None)
         finally:
-            self._end(opened, txn)
+            txn.abort()
+            opened.reading.pop()
 
     def wrapped(self, key_id: str) -> Copy | None:
         """A route key as it came, wrapped."""
@@ -231,44 +236,50 @@ class ViewReader:
             value: bytes | None = txn.get(key, db=table(opened))
             return value
         finally:
-            self._end(opened, txn)
+            txn.abort()
+            opened.reading.pop()
 
     def _begin(self) -> tuple[_Opened | None, Any]:
-        """A transaction on the file that counts; `_end` it at once."""
+        """A transaction on the file that counts; abort it at once, then take from `reading`."""
         while True:
-            with self._lock:
-                opened = self._opened
-                if opened is None:
-                    return None, None
-                try:
-                    txn = opened.env.begin()
-                except lmdb.MapResizedError:
-                    pass
-                else:
-                    opened.reading += 1
+            opened = self._opened
+            if opened is None:
+                return None, None
+            opened.reading.append(None)  # first this, then the look: `_alone` does it crosswise
+            txn = None
+            try:
+                if not opened.paused:
+                    txn = opened.begin()
                     return opened, txn
-            self._alone(opened, lambda opened: opened.env.set_mapsize(0))  # the writer's size
+            except lmdb.MapResizedError:
+                pass
+            finally:
+                if txn is None:
+                    opened.reading.pop()
+            if opened.paused:
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                self._alone(opened, lambda opened: opened.env.set_mapsize(0))  # the writer's size
 
-    def _end(self, opened: _Opened, txn: Any) -> None:
+    def _alone(
+        self, opened: _Opened, act: Callable[[_Opened], None], *, last: bool = False
+    ) -> None:
+        """Acts on the file while none of its transactions is open; each takes microseconds. After
+        the last act none begins any more."""
         with self._lock:
-            txn.abort()
-            opened.reading -= 1
-
-    def _alone(self, opened: _Opened, act: Callable[[_Opened], None]) -> None:
-        """Acts on the file while none of its transactions is open; each takes microseconds."""
-        while True:
-            with self._lock:
-                if not opened.reading:
-                    act(opened)
-                    return
-            time.sleep(0.0001)
+            opened.paused = True
+            try:
+                while opened.reading:
+                    time.sleep(_PAUSE_SECONDS)
+                act(opened)
+            finally:
+                opened.paused = last
 
     def _change(self, opened: _Opened | None) -> None:
-        with self._lock:
-            old, self._opened = self._opened, opened
-            self._tenants = {}
+        old, self._opened = self._opened, opened
+        self._tenants = {}
         if old is not None:
-            self._alone(old, lambda old: old.env.close())
+            self._alone(old, lambda old: old.env.close(), last=True)
 
     def close(self) -> None:
         """Ends reading."""

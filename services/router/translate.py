@@ -6,7 +6,7 @@ part by its constructor, which copies it into the whole.
 """
 
 import re
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from axbridge.router.v1 import call_pb2, router_service_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -36,8 +36,9 @@ _YEAR_2000: Final = 946_684_800
 _YEAR_2100: Final = 4_102_444_800
 
 _new: Final = tuple.__new__  # without the detour over a named tuple's own
-_CARRIERS: Final = 64
+_LEARNT: Final = 1024
 _carriers: set[str] = set()  # well-formed ones that asked before
+_trunks: set[str] = set()  # likewise
 _RECORDING_OFF: Final = call_pb2.RECORDING_OFF
 _ANNOUNCE: Final = call_pb2.REFUSAL_TREATMENT_ANNOUNCE
 _PLAY: Final = call_pb2.REFUSAL_TREATMENT_PLAY_AND_RELEASE
@@ -52,11 +53,14 @@ def call_from(request: router_service_pb2.RouteCallRequest) -> Call:
     """
     carrier, call_id, trunk = request.carrier, request.call_id, request.trunk
     if carrier not in _carriers:
-        _learn_carrier(carrier)
-    if _CALL_ID(call_id) is None:
+        _learn(_carriers, _CARRIER, carrier, "carrier")
+    if trunk not in _trunks:
+        _learn(_trunks, _TRUNK, trunk, "trunk")
+    # _CALL_ID, without the pattern's machinery
+    if not (call_id.isascii() and call_id.isprintable() and 0 < len(call_id) <= 128) or (
+        " " in call_id
+    ):
         _invalid("call_id")
-    if _TRUNK(trunk) is None:
-        _invalid("trunk")
     return _new(Call, (carrier, call_id, request.caller, request.dialled, trunk))
 
 
@@ -128,11 +132,11 @@ def _write_options(connect: call_pb2.Connect, entry: Entry) -> None:
         )
 
 
-def _learn_carrier(carrier: str) -> None:
-    if _CARRIER(carrier) is None:
-        _invalid("carrier")
-    if len(_carriers) < _CARRIERS:  # beyond, each is checked anew
-        _carriers.add(carrier)
+def _learn(known: set[str], pattern: Any, text: str, field: str) -> None:
+    if pattern(text) is None:
+        _invalid(field)
+    if len(known) < _LEARNT:  # beyond, each is checked anew
+        known.add(text)
 
 
 def _check_call(carrier: str, call_id: str) -> None:

@@ -28,9 +28,10 @@ _ROW: Final = struct.Struct(">BQQB")  # state, version, latest expiry seen, leng
 # Behind it: the tenant, then whose slots it is in, each with its length.
 _BLOCK: Final = struct.Struct(">IB")  # rows, length of the tenant that follows
 # Whole length, active, side, mode, direction, minutes, expiry, version, lease epoch, lengths of
-# tenant, binding, industry id, key id, box and options, which follow. Fixed places: read on every
-# call.
+# tenant, binding, industry id and key id (in characters: they are decoded at once), of box and
+# options; these follow. Fixed places: read on every call.
 _ENTRY: Final = struct.Struct(">HBBBBHQQQBBHBHH")
+_ENTRY_SIZE: Final = _ENTRY.size
 ANYONE: Final = b""  # in place of a tag: the slot of a caller who has none on the number
 _new: Final = tuple.__new__  # without the detour over a named tuple's own: a third of its time
 
@@ -255,31 +256,25 @@ def slot_key(number: str, who: bytes) -> bytes:
 
 def pack_entry(entry: Entry) -> bytes:
     """An entry as it stands in a slot."""
-    parts = [
-        entry.tenant.encode(), entry.binding.encode(), entry.industry_id.encode(),
-        entry.key_id.encode(), entry.box, entry.options.encode(),
-    ]  # fmt: skip
-    lengths = [len(part) for part in parts]
-    return b"".join((_ENTRY.pack(
-        _ENTRY.size + sum(lengths), entry.active, entry.caller_side, entry.mode, entry.direction,
-        entry.max_call_minutes, entry.expire_ms, entry.version, entry.lease_epoch, *lengths,
-    ), *parts))  # fmt: skip
+    names = entry.tenant, entry.binding, entry.industry_id, entry.key_id
+    text, box, options = "".join(names).encode(), entry.box, entry.options.encode()
+    return _ENTRY.pack(
+        _ENTRY_SIZE + len(text) + len(box) + len(options), entry.active, entry.caller_side,
+        entry.mode, entry.direction, entry.max_call_minutes, entry.expire_ms, entry.version,
+        entry.lease_epoch, *map(len, names), len(box), len(options),
+    ) + text + box + options  # fmt: skip
 
 
 def unpack_entry(slot: bytes, at: int = 0) -> Entry:
     """The entry at a place of a slot; the first is the one that counts."""
-    (_, active, side, mode, direction, minutes, expire, version, epoch, tenant, binding, industry,
-     key_id, box, options) = _ENTRY.unpack_from(slot, at)  # fmt: skip
-    a = at + _ENTRY.size
-    b = a + tenant
-    c = b + binding
-    d = c + industry
-    e = d + key_id
-    f = e + box
+    (whole, active, side, mode, direction, minutes, expire, version, epoch, a, binding, industry,
+     _, box, options) = _ENTRY.unpack_from(slot, at)  # fmt: skip
+    b, end = a + binding, at + whole - options
+    c, start = b + industry, end - box
+    names = slot[at + _ENTRY_SIZE : start].decode()
     return _new(Entry, (
-        slot[a:b].decode(), slot[b:c].decode(), version, active == 1, side, mode, direction,
-        minutes, expire, epoch, slot[c:d].decode(), slot[d:e].decode(), slot[e:f],
-        slot[f : f + options].decode() if options else "",
+        names[:a], names[a:b], version, active == 1, side, mode, direction, minutes, expire, epoch,
+        names[b:c], names[c:], slot[start:end], slot[end : at + whole].decode() if options else "",
     ))  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 One closure a method instead of interceptor objects a call keeps the cost at a few microseconds.
 Handlers raise `AxbridgeError`; they never call `context.abort`, and streaming handlers are
-generators that take a request iterator (no `context.read` or `write`).
+generators that take a request iterator (no `context.read` or `write`). A threaded server's unary
+handler may answer octets, written by hand where a message would cost too much; they are sent as is.
 
 The deadline policy: a call whose deadline has passed is not begun. A call without a deadline gets
 the server's default bound: in asyncio its handler is cancelled then; a thread cannot be cancelled,
@@ -83,7 +84,9 @@ class Guard:
                 if remaining <= 0:
                     raise _late()
                 request = map(decode, raw) if streaming else decode(raw)
-                answer = encode(behaviour(request, context))
+                answer = behaviour(request, context)
+                if type(answer) is not bytes:
+                    answer = encode(answer)
                 elapsed = perf_counter() - started
                 if elapsed > bound and remaining > _NO_DEADLINE_SECONDS:
                     raise _late()

@@ -205,7 +205,8 @@ def test_a_file_is_closed_when_its_last_reader_is_done(tmp_path: Path) -> None:
         pass
     assert closing.is_alive()
     assert txn.get(NUMBER[:11].encode(), db=opened.blocks) is not None
-    reader._end(opened, txn)
+    txn.abort()
+    opened.reading.pop()
     closing.join(5)
     assert not closing.is_alive()
 

@@ -65,14 +65,17 @@ def test_a_route_record_opens_for_its_caller_only(tmp_path: Path) -> None:
 
 def test_tags_are_those_of_the_bindings() -> None:
     ring, other = MemoryKeyRing(), MemoryKeyRing()
-    tagger = CallerTagger(ring)
+    clock = ManualClock()
+    tagger = CallerTagger(ring, clock)
     for tenant in ("t1", "t2", "t1"):
         for caller in (A, B):
             assert tagger.party(tenant, caller) == Tagger(ring).party(tenant, caller)
-    ring._keys["tags/t1"] = b"another".ljust(32)  # what is kept is not used with another key
+    ring._keys["tags/t1"] = b"another".ljust(32)  # what is kept is used for a second more
+    clock.advance(timedelta(seconds=1))
     assert tagger.party("t1", A) == Tagger(ring).party("t1", A)
     assert tagger.party("t1", A) != CallerTagger(other).party("t1", A)
     ring.destroy("tags/t1")
+    clock.advance(timedelta(seconds=1))
     with pytest.raises(KeyDestroyed):
         tagger.party("t1", A)
 

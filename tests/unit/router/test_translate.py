@@ -1,5 +1,7 @@
 """Requests in, answers out: total, and checked."""
 
+import re
+
 import pytest
 from axbridge.router.v1 import call_pb2
 from axbridge.router.v1 import router_service_pb2 as rpc
@@ -64,6 +66,18 @@ def test_any_request_is_a_call_or_refused(texts: tuple[str, ...]) -> None:
     assert answer in (call_id, "CALL_INVALID")
 
 
+@given(
+    st.text(st.characters(max_codepoint=255), max_size=4) | st.sampled_from(["x" * 128, "x" * 129])
+)
+def test_a_call_id_is_printable_ascii(call_id: str) -> None:
+    request = rpc.RouteCallRequest(call_id=call_id, carrier="c")
+    if re.fullmatch("[!-~]{1,128}", call_id):
+        assert call_from(request).call_id == call_id
+    else:
+        with pytest.raises(InvalidArgument, match="CALL_INVALID field=call_id"):
+            call_from(request)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("leg", 0), ("leg", 3), ("kind", 0), ("kind", 9), ("sequence", 0), ("q850_cause", 128),
@@ -90,9 +104,8 @@ def test_the_servicer_counts_by_reason() -> None:
     routes = MemoryRoutes(Found((), "", b"", None))
     handler = Router(routes, MemoryOpener(), MemoryRecorder(), ManualClock(), 900_000)
     servicer = RouterServicer(handler, metrics)
-    answer = servicer.RouteCall(
-        rpc.RouteCallRequest(call_id="1", carrier="c", dialled=NUMBER), None
-    )
+    request = rpc.RouteCallRequest(call_id="1", carrier="c", dialled=NUMBER)
+    answer = rpc.RouteCallResponse.FromString(servicer.RouteCall(request, None))
     assert answer.refuse.reason == call_pb2.REFUSAL_REASON_BLOCK_FOREIGN
     servicer.flush()
     sample = metrics.registry.get_sample_value(

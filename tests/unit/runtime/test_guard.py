@@ -99,6 +99,14 @@ def test_with_a_deadline_the_servers_own_bound_does_not_apply() -> None:
     assert threaded("Unary", guard(unary=0.1))(RAW, Context(5.0)) == RAW
 
 
+def test_octets_are_sent_as_they_are() -> None:
+    class Written(Echo):
+        def unary(self, request: StringValue, context: object) -> Any:
+            return b"written by hand"
+
+    assert threaded("Unary", guard(), Written())(RAW, Context(5.0)) == b"written by hand"
+
+
 def test_without_a_deadline_a_stream_ends_at_the_bound() -> None:
     context = Context(FOREVER)
     answers = threaded("Down", guard(stream=0.05))(RAW, context)
