@@ -78,11 +78,22 @@ class Journal:
             ResourceExhausted: JOURNAL_FULL: the event is not in the journal.
             ValueError: it is longer than 1 MiB, and not in the journal either.
         """
+
+        def made(place: bytes, _plain: bytes, _key: bytes) -> bytes:
+            return value_of(self.name, int.from_bytes(place))
+
+        return self.append_sealed(kind, time_ms, key, b"", made)
+
+    def append_sealed(
+        self, kind: int, time_ms: int, key: bytes, plain: bytes,
+        seal: Callable[[bytes, bytes, bytes], bytes],
+    ) -> int:  # fmt: skip
+        """The same for `seal(sequence in 12 octets, plain, key)`."""
         with self._lock:
             if self._failed or self._used >= self._limits.folder_bytes:
                 raise _full()
             sequence = self._sequence + 1
-            data = frame(sequence, time_ms, kind, key, value_of(self.name, sequence))
+            data = frame(sequence, time_ms, kind, key, seal(sequence.to_bytes(12), plain, key))
             start = self._size
             if not start:
                 data = HEADER + data

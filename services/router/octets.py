@@ -23,26 +23,24 @@ _LONGEST: Final = 127  # of a field whose length is one octet
 def octets_from(decision: Decision) -> bytes:
     """The RouteCallResponse."""
     _, time_ms, age_ms, number, _, entry, refusal, callee, _, _ = decision
-    if refusal is not None or entry is None or entry.options:
+    if refusal is not None or entry is None:
         return response_from(decision).SerializeToString()
-    binding = f"tenants/{entry.tenant}/bindings/{entry.binding}"
-    if len(binding) > _LONGEST or not binding.isascii() or not callee:
+    tenant, name, version, _, _, _, _, minutes, _, _, _, _, _, options = entry
+    binding = f"tenants/{tenant}/bindings/{name}"
+    size, known = len(callee), len(binding)
+    if options or known > _LONGEST or not size or not binding.isascii():
         return response_from(decision).SerializeToString()
     connect = (
-        f"\n{chr(len(callee) + 2)}\n{chr(len(callee))}{callee}\x12\x0f{number}{_SHOWN}"
-        f"{_most(entry.max_call_minutes)}{_RECORDING}"
-        f"2{chr(len(binding))}{binding}8{_varint(entry.version)}"
+        f"\n{_SMALL[size + 2]}\n{_SMALL[size]}{callee}\x12\x0f{number}{_SHOWN}{_most(minutes)}"
+        f"{_RECORDING}2{_SMALL[known]}{binding}8{_varint(version)}"
     )
-    age, time = _span(age_ms), _span(time_ms)
+    seconds, ms = divmod(age_ms, 1000)
+    age = _seconds(seconds) + _NANOS[ms]
+    seconds, ms = divmod(time_ms, 1000)
+    time = _seconds(seconds) + _NANOS[ms]
     return (
-        f"\n{_varint(len(connect))}{connect}\x1a{chr(len(age))}{age}\x22{chr(len(time))}{time}"
+        f"\n{_SMALL[len(connect)]}{connect}\x1a{_SMALL[len(age)]}{age}\x22{_SMALL[len(time)]}{time}"
     ).encode("latin-1")
-
-
-def _span(span_ms: int) -> str:
-    """The fields of a Duration or Timestamp."""
-    seconds, ms = divmod(span_ms, 1000)
-    return _seconds(seconds) + _NANOS[ms]
 
 
 def _varint(value: int) -> str:
@@ -51,6 +49,10 @@ def _varint(value: int) -> str:
         text += chr(value & 127 | 128)
         value >>= 7
     return text + chr(value)
+
+
+_SMALL: Final = [_varint(value) for value in range(512)]  # more than a plain answer's octets
+_NANOS: Final = ["", *(f"\x10{_varint(ms * 1_000_000)}" for ms in range(1, 1000))]
 
 
 @lru_cache(1024)
@@ -63,6 +65,3 @@ def _most(minutes: int) -> str:
     """Connect.max_duration."""
     span = _seconds(60 * minutes)
     return f"\x22{chr(len(span))}{span}" if minutes else ""
-
-
-_NANOS: Final = ("", *(f"\x10{_varint(ms * 1_000_000)}" for ms in range(1, 1000)))

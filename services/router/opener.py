@@ -10,11 +10,12 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from axbridge.router.v1 import events_pb2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.router.domain import Entry
@@ -31,51 +32,37 @@ _READY_SECONDS: Final = 1.0
 _DAY_MS: Final = 24 * 3600 * 1000
 _KEPT: Final = 1024  # three days of 300 tenants; beyond, start again
 
-
 _Open = Callable[[bytes, bytes], bytes]  # `Cipher.open`
-
-
-class _Begun(NamedTuple):
-    """A tenant's two hashes, as functions that copy them, and until when they may be used."""
-
-    until: float
-    inner: Callable[[], Any]
-    outer: Callable[[], Any]
+_SEPARATOR: Final = "\x1f"
 
 
 class CallerTagger:
-    """`sealing.Tagger.party` for the path of a call. An HMAC is two hashes (RFC 2104), each begun
-    with the padded key; those are kept and copied, which takes a quarter of the time and, unlike
-    `hmac.digest`, does not give up the interpreter."""
+    """`sealing.Tagger.party` for the path of a call. An HMAC begun with the tenant's key is kept
+    and copied: a third of the time, and unlike `hmac.digest` it keeps the interpreter."""
 
     def __init__(self, keyring: KeyRing, clock: Clock | None = None) -> None:
         self._derive = keyring.derive
         self._monotonic = (clock or SystemClock()).monotonic
-        self._kept: dict[str, _Begun] = {}
+        self._kept: dict[str, tuple[Callable[[], HMAC], float]] = {}
 
     def party(self, tenant: str, e164: str) -> bytes:
         """The 16-octet tag of a real number."""
-        kept = self._kept.get(tenant)
-        if kept is None or self._monotonic() >= kept[0]:
-            kept = self._begin(tenant)
-        _, inner, outer = kept
-        hashed, tag = inner(), outer()
-        hashed.update(e164.encode())
-        tag.update(hashed.digest())
-        digest: bytes = tag.digest()
-        return digest[:16]
+        hit = self._kept.get(tenant)
+        if hit is None or self._monotonic() >= hit[1]:
+            hit = self._begin(tenant)
+        tag = hit[0]()
+        tag.update(e164.encode())
+        return tag.finalize()[:16]
 
-    def _begin(self, tenant: str) -> _Begun:
+    def _begin(self, tenant: str) -> tuple[Callable[[], HMAC], float]:
         self._kept.pop(tenant, None)
         until = self._monotonic() + _READY_SECONDS  # then the ring is asked: it may be destroyed
-        block = self._derive(f"tags/{tenant}", b"tag/v1").ljust(64, b"\0")
-        inner = hashlib.sha256(bytes(octet ^ 0x36 for octet in block))
-        inner.update(f"axbridge/party/v1\x1f{tenant}\x1f".encode())
-        outer = hashlib.sha256(bytes(octet ^ 0x5C for octet in block))
+        begun = HMAC(self._derive(f"tags/{tenant}", b"tag/v1"), hashes.SHA256())
+        begun.update(f"axbridge/party/v1\x1f{tenant}\x1f".encode())
         if len(self._kept) >= _KEPT:
             self._kept.clear()
-        kept = self._kept[tenant] = _Begun(until, inner.copy, outer.copy)
-        return kept
+        made = self._kept[tenant] = begun.copy, until
+        return made
 
 
 class WrappedKeys(Protocol):
@@ -94,11 +81,21 @@ class RouteOpener:
         self._kept: dict[str, tuple[_Open, float]] = {}
 
     def callee(self, number: str, entry: Entry, tag: bytes) -> str:
-        hit = self._kept.get(entry.key_id)
+        (tenant, binding, version, _, side, mode, direction, minutes, expire_ms, _, _, key_id, box,
+         options) = entry  # fmt: skip
+        hit = self._kept.get(key_id)
         try:
             if hit is None or self._monotonic() >= hit[1]:
-                hit = self._fetch(entry.key_id)
-            return str(hit[0](entry.box, _bound(number, entry, tag)), "ascii")
+                hit = self._fetch(key_id)
+            # `sealing.route_associated` in one step: of the fields that `decide` judged, not of any
+            # kept beside the box. What holds an 0x1f somewhere has one too many here as well, and
+            # opens nothing, since no box was ever bound to such parts.
+            bound = (
+                f"route\x1f{tenant}\x1f{binding}\x1f{number}\x1f{version}\x1f{mode}\x1f{direction}"
+                f"\x1f{minutes}\x1f{expire_ms}\x1f{'b' if side == 1 else 'a'}\x1f{tag.hex()}"
+                f"{options and _SEPARATOR + options}"
+            ).encode(errors="surrogatepass")
+            return str(hit[0](box, bound), "ascii")
         except (SealBroken, KeyDestroyed, UnicodeDecodeError):
             raise KeyUnavailable from None
 
@@ -113,21 +110,6 @@ class RouteOpener:
             self._kept.clear()
         made = self._kept[key_id] = Cipher(key, key_id).open, until
         return made
-
-
-def _bound(number: str, entry: Entry, tag: bytes) -> bytes:
-    """`sealing.route_associated` in one step: of the fields that `decide` judged, not of any kept
-    beside the box. What holds an 0x1f somewhere has one too many here as well, and opens nothing,
-    since no box was ever bound to such parts."""
-    (tenant, binding, version, _, caller_side, mode, direction, minutes, expire_ms, _, _, _, _,
-     options) = entry  # fmt: skip
-    bound = (
-        f"route\x1f{tenant}\x1f{binding}\x1f{number}\x1f{version}\x1f{mode}\x1f{direction}\x1f"
-        f"{minutes}\x1f{expire_ms}\x1f{'b' if caller_side == 1 else 'a'}\x1f{tag.hex()}"
-    )
-    if options:
-        bound += f"\x1f{options}"
-    return bound.encode(errors="surrogatepass")
 
 
 class _Ready(NamedTuple):

@@ -49,7 +49,7 @@ def pack(decision: Decision) -> bytes:
     """The decision, but for carrier and call id, which are the frame's key. Without a tenant there
     is no key to keep the caller under, and it is left out."""
     call, time_ms, age_ms, number, tenant, entry, refusal, _, caller, tag = decision
-    trunk = call.trunk
+    trunk = call[4]
     if not tenant:
         caller, tag = "", b""
     if refusal is None:
@@ -62,8 +62,7 @@ def pack(decision: Decision) -> bytes:
         version = minutes = side = 0
         binding = industry = ""
     else:
-        version, minutes, side = entry.version, entry.max_call_minutes, entry.caller_side
-        binding, industry = entry.binding, entry.industry_id
+        _, binding, version, _, side, _, _, minutes, _, _, industry, *_ = entry
     text = f"{number}{trunk}{tenant}{binding}{industry}"
     a, b, c, d, e = len(number), len(trunk), len(tenant), len(binding), len(industry)
     if not text.isascii():  # lengths are of octets

@@ -17,14 +17,14 @@ class JournalRecorder:
     """See ports.Recorder. `cipher` is that of the journal's name."""
 
     def __init__(self, journal: Journal, cipher: JournalCipher) -> None:
-        self._append, self._encrypt = journal.append, cipher.encrypt
+        self._append, self._append_sealed = journal.append, journal.append_sealed
+        self._encrypt = cipher.encrypt
 
     def decided(self, decision: Decision) -> None:
-        call, packed, encrypt = decision.call, pack(decision), self._encrypt
-        key = f"{call.carrier}/{call.call_id}".encode()
-        self._append(
-            ROUTED if decision.refusal is None else REFUSED, decision.time_ms, key,
-            lambda _, sequence: encrypt(sequence.to_bytes(12), packed, key),  # JournalCipher.seal
+        call = decision.call
+        self._append_sealed(
+            ROUTED if decision.refusal is None else REFUSED, decision.time_ms,
+            f"{call.carrier}/{call.call_id}".encode(), pack(decision), self._encrypt,
         )  # fmt: skip
 
     def progressed(self, progress: Progress, time_ms: int) -> None:

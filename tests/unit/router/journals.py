@@ -43,3 +43,9 @@ class MemoryJournal:
         sequence = len(self.written) + 1
         self.written.append(Item(sequence, time_ms, kind, key, value_of(self.name, sequence)))
         return sequence
+
+    def append_sealed(
+        self, kind: int, time_ms: int, key: bytes, plain: bytes,
+        seal: Callable[[bytes, bytes, bytes], bytes],
+    ) -> int:  # fmt: skip
+        return self.append(kind, time_ms, key, lambda _, n: seal(n.to_bytes(12), plain, key))

@@ -1,5 +1,6 @@
 """A route copy opens for its caller, at its place, and for nobody else."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from axbridge.router.v1 import events_pb2
 
 from services.router.domain import Entry, Side
-from services.router.opener import CallerSealer, CallerTagger, RouteOpener, _bound
+from services.router.opener import CallerSealer, CallerTagger, RouteOpener
 from services.router.ports import KeyUnavailable
 from services.router.subscriber import decode_key, decode_route
 from services.router.view import Copy, Route
@@ -143,9 +144,15 @@ def test_a_nonce_is_of_its_event_and_plaintext(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [Side.A, Side.B])
 def test_a_copy_is_opened_as_sealing_binds_it(side: Side) -> None:
+    class NoKeys:
+        def wrapped(self, key_id: str) -> Copy | None:
+            return None
+
+    opener = RouteOpener(NoKeys(), MemoryKeyRing())
+    opener._kept["k"] = (lambda _, bound: bound.hex().encode(), math.inf)  # tells what it is asked
     for tenant in ("t1", "", "租户\ud800"):
         entry = Entry(tenant, "b", 2**40, True, side, 1, 3, 0, 99, 1, "i", "k", b"")
-        assert _bound("700", entry, b"\xff" * 16) == route_associated(
+        assert bytes.fromhex(opener.callee("700", entry, b"\xff" * 16)) == route_associated(
             tenant=tenant, binding="b", number="700", version=2**40, mode=1, direction=3,
             max_call_minutes=0, expire_ms=99, side="b" if side == Side.A else "a",
             caller_tag=b"\xff" * 16,
