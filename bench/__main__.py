@@ -13,24 +13,29 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import create_binding
+from bench import create_binding, rebuild
 from deploy.local.places import LOCAL
 
 
 def main() -> int:
     """Runs what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("create", "route"), help="default: both")
+    parser.add_argument(
+        "what", nargs="?", choices=("create", "route", "rebuild"), help="default: all"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="of load on CreateBinding")
+    parser.add_argument("--bindings", type=int, default=200_000, help="to be rebuilt")
     parser.add_argument("--callers", type=int, default=64, help="concurrent creates")
     parser.add_argument("--data", type=Path, default=LOCAL / "bench", help="data folder; emptied")
     args = parser.parse_args()
     console = Console()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     console.print(f"load of the machine before (1, 5, 15 min): {load}; {os.cpu_count()} cores")
-    if args.what != "route":
+    if args.what in (None, "create"):
         _show(console, create_binding.run(args.data, args.seconds, args.callers))
-    if args.what != "create":
+    if args.what in (None, "rebuild"):
+        console.print_json(data={"rebuild": rebuild.run(args.data, args.bindings)})
+    if args.what in (None, "route"):
         return subprocess.run([sys.executable, "-m", "bench.route_call"], check=False).returncode
     return 0
 

@@ -40,6 +40,8 @@ BY_TIER = {
 COVERED = {
     "deploy/local/__main__.py": "tests/unit/deploy/test_main.py",
     "services/runtime/owner.py": "tests/contract/test_cell.py",
+    "services/binding/refill.py": "tests/contract/test_binding_rebuild.py",
+    "services/runtime/maintenance.py": "tests/component/test_binding_maintenance.py",
     "services/runtime/message.py": "tests/contract/test_consumer.py",
     "services/runtime/parking.py": "tests/contract/test_consumer.py",
     "services/runtime/publisher.py": "tests/contract/test_consumer.py",

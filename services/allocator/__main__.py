@@ -1,8 +1,12 @@
-"""`python -m services.allocator`: serves until SIGTERM."""
+"""`python -m services.allocator`: serves until SIGTERM; or `rebuild`, `check`."""
 
+import sys
+
+from services.allocator.maintenance import maintain
 from services.allocator.service import start
 from services.allocator.settings import AllocatorSettings
 from services.allocator.store import SERVICE
+from services.runtime.maintenance import command
 from services.runtime.server import run
 from services.runtime.settings import load
 from services.runtime.telemetry import configure_logging
@@ -17,4 +21,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    if asked := command():
+        sys.exit(maintain(asked, load(AllocatorSettings)))
     run(main)

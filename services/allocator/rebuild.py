@@ -108,7 +108,7 @@ class AllocatorRebuild:
 
     def _ours(self, record: Record) -> bool:
         """Cells share the topic; each restores its own records."""
-        return record.envelope.source == f"/axbridge/{self._cell.service}/{self._cell.name}"
+        return record.envelope.source == self._cell.source
 
     async def _restore(self, kind: str, rest: str, record: Record, epoch: bytes) -> None:
         state = events_pb2.StateRecord()

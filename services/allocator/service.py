@@ -5,8 +5,8 @@ or relayed by half. Invariant: the drain ends what works (owner, subscriber) bef
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import Any, NamedTuple
 
 from axbridge.allocator.v1 import allocator_service_pb2_grpc as pb_grpc
 from confluent_kafka.admin import AdminClient
@@ -22,7 +22,7 @@ from services.allocator.subscriber import RouteSubscriber
 from services.allocator.sweeper import LeaseSweeper
 from services.runtime import topics
 from services.runtime.cell import Cell
-from services.runtime.clock import SystemClock
+from services.runtime.clock import Clock, SystemClock
 from services.runtime.keyring import FileKeyRing
 from services.runtime.metrics import Metrics
 from services.runtime.owner import Owner
@@ -33,18 +33,34 @@ from services.runtime.telemetry import HealthEndpoint
 _TOPICS = (topics.ALLOCATOR_NUMBERS, topics.ALLOCATOR_STATE, topics.BINDING_ROUTES)
 
 
+class Parts(NamedTuple):
+    """What works on a cell, whether or not a server stands before it."""
+
+    counts: Mapping[str, int]
+    store: CellNumberStore
+    rebuild: AllocatorRebuild
+
+
+def cell_of(settings: AllocatorSettings, name: str = "") -> Cell:
+    """The cell of that name, or the configured one."""
+    url = settings.redis_url.get_secret_value()
+    return Cell(url, SERVICE, name or settings.cell, functions())
+
+
+def parts_of(settings: AllocatorSettings, cell: Cell, clock: Clock) -> Parts:
+    """Plugged together for a cell. Raises FailedPrecondition (TOPIC_MISSING)."""
+    kafka, keys = settings.kafka_bootstrap, FileKeyRing(settings.keyring_dir)
+    counts = topics.partition_counts(AdminClient({"bootstrap.servers": kafka}), _TOPICS)
+    rebuild = AllocatorRebuild(cell, keys, kafka, counts[topics.ALLOCATOR_STATE.name], clock)
+    return Parts(counts, CellNumberStore(cell, keys, counts), rebuild)
+
+
 async def start(settings: AllocatorSettings) -> tuple[AioServer, int]:
     """A started allocator and its port; `drain` ends all of it. Component tests start the same."""
-    kafka, keys, clock = settings.kafka_bootstrap, FileKeyRing(settings.keyring_dir), SystemClock()
-    counts = topics.partition_counts(AdminClient({"bootstrap.servers": kafka}), _TOPICS)
-    metrics = Metrics(SERVICE)
-    cell = Cell(settings.redis_url.get_secret_value(), SERVICE, settings.cell, functions())
-    store, fold, readiness = (
-        CellNumberStore(cell, keys, counts),
-        CellRouteFold(cell),
-        Readiness(cell),
-    )
-    rebuild = AllocatorRebuild(cell, keys, kafka, counts[topics.ALLOCATOR_STATE.name], clock)
+    kafka, clock, metrics = settings.kafka_bootstrap, SystemClock(), Metrics(SERVICE)
+    cell = cell_of(settings)
+    counts, store, rebuild = parts_of(settings, cell, clock)
+    fold, readiness = CellRouteFold(cell), Readiness(cell)
     routes = counts[topics.BINDING_ROUTES.name]
     sweeper = LeaseSweeper(store, fold, kafka, routes, metrics)
     server = AioServer(Options.of(settings), metrics, lambda: readiness.ready)

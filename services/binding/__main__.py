@@ -1,11 +1,14 @@
-"""`python -m services.binding`: settings, logs, serve until told to stop."""
+"""`python -m services.binding`: settings, logs, serve until told to stop; or `rebuild`, `check`."""
 
 import gc
+import sys
 from typing import Final
 
+from services.binding.maintenance import maintain
 from services.binding.service import start
 from services.binding.settings import BindingSettings
 from services.binding.store import SERVICE
+from services.runtime.maintenance import command
 from services.runtime.server import run
 from services.runtime.settings import load
 from services.runtime.telemetry import configure_logging
@@ -24,4 +27,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    if asked := command():
+        sys.exit(maintain(asked, load(BindingSettings)))
     run(main)

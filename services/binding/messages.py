@@ -181,7 +181,7 @@ def route_of(binding: Binding, copies: Copies) -> events_pb2.Route:
 
 
 def record_of(
-    binding: Binding, route: events_pb2.Route, copies: Copies
+    binding: Binding, route: events_pb2.Route, copies: Copies, order_tag: str = ""
 ) -> events_pb2.BindingRecord:
     return events_pb2.BindingRecord(
         route=route,
@@ -200,6 +200,7 @@ def record_of(
         ],
         cooling_ms=binding.cooling_ms,
         exclusive=binding.exclusive,
+        order_tag=bytes.fromhex(order_tag),
     )
 
 

@@ -6,7 +6,6 @@ acknowledged is ended or overruled with a higher version.
 """
 
 import asyncio
-import heapq
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -18,6 +17,7 @@ from services.binding.domain import Binding, Reason
 from services.binding.messages import from_record, read_route, read_state
 from services.binding.ports import Stored
 from services.binding.records import Records
+from services.binding.refill import Refill
 from services.binding.store import CellBindings, Put
 from services.binding.vault import KeyedTags
 from services.runtime import topics
@@ -29,7 +29,6 @@ from services.runtime.record import Record
 from services.runtime.telemetry import logger
 from services.runtime.wrapping import route_key_over
 
-_UNSURE: Final = 1000  # entries: a relay has at most 500 in flight, and the one before it as many
 # What a version decides; other fields may be younger than the record.
 _WHOLE: Final = ("number", "state", "expire_time", "tag_a", "tag_b", "callee_a", "callee_b")
 _LOG: Final = logger(__name__)
@@ -51,12 +50,11 @@ class BindingRebuild:
         self._cell = cell
         self._bindings = bindings
         self._records = records
-        self._tags = tags
+        self._refill = Refill(cell, bindings, tags, clock)
         self._clock = clock
-        self._source = f"/axbridge/{cell.service}/{cell.name}".encode()
+        self._source = cell.source.encode()
         self._healing = b""
         self._suspects: dict[str, events_pb2.Route] = {}
-        self._recent: list[tuple[int, str]] = []  # a heap of (outbox sequence, binding)
 
     def cell_record(self, epoch: int) -> outbox_pb2.OutboxRecord:
         """See Rebuild."""
@@ -65,22 +63,28 @@ class BindingRebuild:
     async def restore(self, records: Sequence[Record], store_epoch: bytes) -> None:
         """See Rebuild. The state topic comes first: routes are judged by what it restored."""
         if store_epoch != self._healing:
-            self._healing, self._suspects, self._recent = store_epoch, {}, []
-        ours = [record for record in records if self._is_ours(record)]
-        await asyncio.gather(*(self._restore(record, store_epoch) for record in _newest(ours)))
+            self._healing, self._suspects = store_epoch, {}
+            await self._refill.begin()
+        newest = _newest([record for record in records if self._is_ours(record)])
+        if records[0].topic == topics.BINDING_ROUTES.name:
+            await self._refill.settle()
+            await self._judge(newest, store_epoch)
+            return
+        if records[0].topic == topics.BINDING_STATE.name:
+            newest = await self._refill.put(newest, store_epoch)
+        await asyncio.gather(*(self._restore(record, store_epoch) for record in newest))
 
     async def finish(self, store_epoch: bytes) -> None:
         """See Rebuild. Routes above the state were never acknowledged: their callers were told to
         retry."""
+        recent = await self._refill.settle()
         suspects, self._suspects = self._suspects, {}
         for route in suspects.values():
             await self._overrule(route, store_epoch)
         if suspects:
             _LOG.warning("unacknowledged routes overruled", count=len(suspects))
-        recent, self._recent = self._recent, []
-        await asyncio.gather(
-            *(self._announce(each, store_epoch) for each in {b for _, b in recent})
-        )
+        await asyncio.gather(*(self._announce(each, store_epoch) for each in recent))
+        await self._refill.begin()  # used up
 
     async def _announce(self, binding: str, epoch: bytes) -> None:
         """Publishes the version that stands once more: of the last entries that a relay handled
@@ -120,48 +124,30 @@ class BindingRebuild:
         return ("ce_source", self._source) in record.headers
 
     async def _restore(self, record: Record, epoch: bytes) -> None:
+        """A route key, or a tombstone of a binding."""
         if record.topic == topics.BINDING_KEYS.name:
             key_id = record.key.decode()
             key, over = self._cell.key("key", key_id), route_key_over(key_id, self._clock.now())
             # A frozen relay may have put it behind its tombstone: one that is over stays away.
             args: list[Argument] = [b"" if over else record.value or b"", _version(record)]
             await self._applied(epoch, "restore_key", [key], args)
-        elif record.topic == topics.BINDING_ROUTES.name:
-            await self._judge(record, epoch)
-        elif record.value is None:
-            stored = await self._get(record.key.decode().partition("/")[2], epoch)
-            if stored is not None:
-                await self._applied(epoch, "forget", *self._bindings.dropping(stored, b""))
-        else:
-            message = read_state(record.value)
-            if message is not None:
-                await self._restore_binding(message, epoch)
-                self._note(message.route.binding, header_int(record.headers, "ce_axsequence"))
-
-    def _note(self, binding: str, sequence: int) -> None:
-        heapq.heappush(self._recent, (sequence, binding))
-        if len(self._recent) > _UNSURE:
-            heapq.heappop(self._recent)
-
-    async def _restore_binding(self, message: events_pb2.BindingRecord, epoch: bytes) -> None:
-        def order_tag(binding: Binding) -> str:
-            order = binding.terms.order_id
-            return self._tags.order(binding.tenant, order).hex() if order else ""
-
-        binding, put = self._bindings.restored(message.SerializeToString(), order_tag)
-        await self._put(epoch, binding, put, 0)
-
-    async def _judge(self, record: Record, epoch: bytes) -> None:
-        """Keeps a route in mind as long as it is the last of its key and above the state."""
-        place = record.key.decode()
-        if record.value is None:
-            self._suspects.pop(place, None)
             return
-        route, before = _route(record), self._suspects.get(place)
-        key = self._bindings.key(route.binding)
-        known = int((await self._applied(epoch, "version", [key], []))[1])
-        if route.version > max(known, before.version if before else 0):
-            self._suspects[place] = route
+        stored = await self._get(record.key.decode().partition("/")[2], epoch)
+        if stored is not None:
+            await self._applied(epoch, "forget", *self._bindings.dropping(stored, b""))
+
+    async def _judge(self, records: Sequence[Record], epoch: bytes) -> None:
+        """Keeps a route in mind as long as it is the last of its key and above the state."""
+        places = [record.key.decode() for record in records]
+        keys = [self._bindings.key(place.partition("/")[2]) for place in places]
+        known = await self._applied(epoch, "versions", keys, [])
+        for place, record, version in zip(places, records, known[1:], strict=True):
+            if record.value is None:
+                self._suspects.pop(place, None)
+            elif (seen := _version(record)) > int(version):
+                before = self._suspects.get(place)
+                if before is None or seen > before.version:
+                    self._suspects[place] = _route(record)
 
     async def _overrule(self, route: events_pb2.Route, epoch: bytes | None = None) -> None:
         """Ends a creation that was never acknowledged; takes back a change that was not."""
@@ -212,9 +198,9 @@ class BindingRebuild:
         return True
 
     async def _put(self, epoch: bytes | None, binding: Binding, put: Put, before: int) -> None:
-        keys = [*put.keys, *self._bindings.requests(binding)]
-        args = [*put.args, before, *(each.body_hash for each in binding.requests)]
-        await self._applied(epoch, "restore", keys, args)
+        requests, answers = self._bindings.answers(binding, self._clock.epoch_ms())
+        args = [*put.args, before, *answers]
+        await self._applied(epoch, "restore", [*put.keys, *requests], args)
 
     async def _applied(self, epoch: bytes | None, function: str, keys: Any, args: Any) -> list[Any]:
         """Calls as the healer (with its epoch) or as anybody. Raises Unavailable if refused."""
@@ -244,8 +230,10 @@ def _route(record: Record) -> events_pb2.Route:
 def _newest(records: Sequence[Record]) -> list[Record]:
     """The one of each key that stands: the highest version, a tombstone unless a record follows.
     A stale record may stand behind a newer one (services/runtime/repair.py)."""
-    newest: dict[bytes, Record] = {}
-    for record in records:
+    newest: dict[bytes, Record] = {record.key: record for record in records}
+    if len(newest) < len(records):
+        newest = {}
+    for record in records if not newest else ():
         before = newest.get(record.key)
         if (
             before is None

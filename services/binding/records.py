@@ -32,10 +32,10 @@ class Records:
     def __init__(self, partitions: Mapping[str, int]) -> None:
         self._partitions = partitions
 
-    def entry(self, binding: Binding, copies: Copies) -> tuple[bytes, bytes]:
+    def entry(self, binding: Binding, copies: Copies, order_tag: str = "") -> tuple[bytes, bytes]:
         """The binding's record for the store, and the outbox entry that announces this version."""
         route = route_of(binding, copies)
-        record = record_of(binding, route, copies)
+        record = record_of(binding, route, copies, order_tag)
         state = events_pb2.StateRecord(binding=record)
         # State first: what a crash leaves of an entry is most likely known to the state topic, from
         # which a heal makes the rest again.

@@ -6,7 +6,7 @@ served or relayed half.
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from axbridge.binding.v1 import binding_service_pb2_grpc as pb_grpc
 from confluent_kafka.admin import AdminClient
@@ -24,7 +24,7 @@ from services.binding.store import LIBRARY, SERVICE, CellBindings
 from services.binding.vault import KeyedTags, Vault
 from services.runtime import topics
 from services.runtime.cell import Cell
-from services.runtime.clock import SystemClock
+from services.runtime.clock import Clock, SystemClock
 from services.runtime.ids import TimeOrderedIds
 from services.runtime.keyring import EvidenceKeys, FileKeyRing
 from services.runtime.metrics import Metrics
@@ -42,20 +42,41 @@ _TOPICS: Final = (
 )
 
 
-async def start(settings: BindingSettings) -> tuple[AioServer, int]:
-    """A started binding and its port; `drain` ends all of it. Component tests start the same."""
-    kafka, ring, clock = settings.kafka_bootstrap, FileKeyRing(settings.keyring_dir), SystemClock()
+class Parts(NamedTuple):
+    """What works on a cell, whether or not a server stands before it."""
+
+    ring: FileKeyRing
+    tags: KeyedTags
+    keys: RouteKeys
+    bindings: CellBindings
+    rebuild: BindingRebuild
+
+
+def cell_of(settings: BindingSettings, name: str = "") -> Cell:
+    """The cell of that name, or the configured one."""
+    return Cell(settings.redis_url.get_secret_value(), SERVICE, name or settings.cell, LIBRARY)
+
+
+def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
+    """Plugged together for a cell. Raises FailedPrecondition (TOPIC_MISSING)."""
+    kafka, ring = settings.kafka_bootstrap, FileKeyRing(settings.keyring_dir)
     records = Records(topics.partition_counts(AdminClient({"bootstrap.servers": kafka}), _TOPICS))
     evidence = EvidenceWriter(EvidenceKeys.load_public(settings.evidence_public_key), ring)
-    metrics, tags = Metrics(SERVICE), KeyedTags(ring)
-    cell = Cell(settings.redis_url.get_secret_value(), SERVICE, settings.cell, LIBRARY)
+    tags = KeyedTags(ring)
     keys = RouteKeys(cell, records, ring, clock, settings.route_wrapping)
     bindings = CellBindings(cell, records, Vault(PurgeSealer(ring), evidence), keys, clock)
+    return Parts(ring, tags, keys, bindings, BindingRebuild(cell, bindings, records, tags, clock))
+
+
+async def start(settings: BindingSettings) -> tuple[AioServer, int]:
+    """A started binding and its port; `drain` ends all of it. Component tests start the same."""
+    kafka, clock, metrics = settings.kafka_bootstrap, SystemClock(), Metrics(SERVICE)
+    cell = cell_of(settings)
+    ring, tags, keys, bindings, rebuild = parts_of(settings, cell, clock)
     numbers = AllocatorNumbers(settings.allocator_target)
     readiness = Readiness(cell)
     jobs = [make(bindings, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
     jobs.append(keeper.of_cell(keys, ring, clock, kafka, cell).run)
-    rebuild = BindingRebuild(cell, bindings, records, tags, clock)
     owner = Owner(cell, kafka, rebuild, jobs=jobs, metrics=metrics)
     server = AioServer(Options.of(settings), metrics, lambda: readiness.ready)
     health = HealthEndpoint(settings.health_listen, metrics.registry, server.is_ready)

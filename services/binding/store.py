@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from axbridge.binding.v1 import events_pb2
 
-from services.binding.domain import Binding, Lease
+from services.binding.domain import REMEMBERED_MS, Binding, Lease
 from services.binding.messages import Copies, from_record, route_of
 from services.binding.ports import Answer, Index, LeaseRefused, Lost, Stored, Taken
 from services.binding.records import Records
@@ -148,7 +148,7 @@ class CellBindings:
 
     def same(self, stored: Stored) -> bytes:
         """The outbox entry that announces the version that stands, once more."""
-        return self._records.entry(stored.binding, _sealings(stored).copies)[1]
+        return self._records.entry(stored.binding, *_sealings(stored))[1]
 
     def route(self, stored: Stored) -> events_pb2.Route:
         """The route of the version that stands."""
@@ -158,13 +158,21 @@ class CellBindings:
         """What applies a binding of which only the route is known."""
         return self._put(binding, Copies(None, None, None, None), "")
 
-    def restored(self, record: bytes, order_tag: Callable[[Binding], str]) -> tuple[Binding, Put]:
-        """What applies a record as the state topic has it; nothing is published."""
-        binding = self.stored(record, "").binding
-        return binding, self._applying(binding, order_tag(binding), record, b"")
+    def restored(
+        self, message: events_pb2.BindingRecord, order_tag: Callable[[Binding], str]
+    ) -> tuple[Binding, Put]:
+        """What applies a record as the state topic has it; nothing is published, or opened where
+        the record itself has the order's tag."""
+        record, tag = message.SerializeToString(), message.order_tag.hex()
+        if tag or not message.HasField("secrets"):
+            binding, _ = from_record(message)
+        else:
+            binding = self.stored(record, "").binding
+            tag = order_tag(binding)
+        return binding, self._applying(binding, tag, record, b"")
 
     def _put(self, binding: Binding, copies: Copies, order_tag: str) -> Put:
-        return self._applying(binding, order_tag, *self._records.entry(binding, copies))
+        return self._applying(binding, order_tag, *self._records.entry(binding, copies, order_tag))
 
     def _applying(self, binding: Binding, order_tag: str, record: bytes, entry: bytes) -> Put:
         return Put(
@@ -201,9 +209,17 @@ class CellBindings:
         """The key of a binding's record."""
         return self._cell.key("binding", binding)
 
-    def requests(self, binding: Binding) -> list[str]:
-        """The keys of the requests that the binding answers."""
-        return [self._request(binding.tenant, each.request_id) for each in binding.requests]
+    def answers(self, binding: Binding, now: int) -> tuple[list[str], list[Argument]]:
+        """The keys of the requests that the binding answers at a time; body hash and remaining life
+        (0: the binding's own) of each."""
+        keys: list[str] = []
+        args: list[Argument] = []
+        for place, each in enumerate(binding.requests):
+            left = each.time_ms + REMEMBERED_MS - now if place else 0
+            if left >= 0:
+                keys.append(self._request(binding.tenant, each.request_id))
+                args += (each.body_hash, left)
+        return keys, args
 
     def _places(self, binding: Binding, order_tag: str) -> list[str]:
         tenant, number = binding.tenant, binding.number

@@ -79,6 +79,7 @@ class Cell:
     ) -> None:
         self.service = service
         self.name = cell
+        self.source = f"/axbridge/{service}/{cell}"  # of the records that are its own
         self.acks = Acks()
         # This clock and the store's are more than 2 s apart, as of the last `refresh`.
         self.skewed = False
@@ -86,6 +87,7 @@ class Cell:
         self._functions = functions
         self._max_outbox = max_outbox
         self._epoch = b""
+        self._prefix = f"{service}:{{{cell}}}:"
         self._meta = self.key("meta")
         self._outbox = self.key("outbox")
         self.redis = aioredis.Redis.from_url(
@@ -105,7 +107,7 @@ class Cell:
 
     def key(self, *parts: str) -> str:
         """`<service>:{<cell>}:<part>:<part>…`, the braces making one cluster slot."""
-        return ":".join((self.service, f"{{{self.name}}}", *parts))
+        return self._prefix + ":".join(parts)
 
     async def open(self) -> None:
         """Starts to listen for acknowledgements. Does not wait for the store to be there."""

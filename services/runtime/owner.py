@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from confluent_kafka import KafkaException
@@ -90,6 +90,32 @@ class Owner:
         with contextlib.suppress(Unavailable, RedisError):
             await self._cell.raw("resign", args=(self._owner,))
 
+    async def rebuild(self) -> Mapping[str, int]:
+        """Restores the cell now, whoever owns it, and gives it up again; how many records of each
+        topic were read. Raises what `heal` raises, and Deposed."""
+        await self._cell.load()
+        healing = asyncio.ensure_future(self._heal(force=True))
+        try:
+            await self._while_kept(self._keep(), healing)
+        finally:
+            with contextlib.suppress(Unavailable, RedisError):
+                await self._cell.raw("resign", args=(self._owner,))
+        counts = healing.result()
+        if counts is None:
+            raise Deposed("HEALING")
+        return counts
+
+    async def _heal(self, *, force: bool = False) -> Mapping[str, int] | None:
+        return await heal(
+            self._cell,
+            self._owner,
+            LEASE_MS,
+            self._bootstrap,
+            self._rebuild,
+            self._announce,
+            force=force,
+        )
+
     async def _loaded(self) -> None:
         while True:
             try:
@@ -106,17 +132,7 @@ class Owner:
         if answer == b"LOST" or rest[2] != b"ready":
             _log.warning("healing the store from Kafka")
             self._heals.inc()
-            await self._while_kept(
-                self._keep(),
-                heal(
-                    self._cell,
-                    self._owner,
-                    LEASE_MS,
-                    self._bootstrap,
-                    self._rebuild,
-                    self._announce,
-                ),
-            )
+            await self._while_kept(self._keep(), self._heal())
             return
         await self._own(int(rest[0]), int(rest[1]))
 

@@ -8,7 +8,9 @@ can read or write.
 import asyncio
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
 from axbridge.runtime.v1 import outbox_pb2
@@ -60,25 +62,31 @@ async def heal(
     bootstrap: str,
     rebuild: Rebuild,
     announce: Callable[[int], Awaitable[None]],
-) -> bool:
-    """Restores the cell from Kafka and marks it ready under a new term.
+    *,
+    force: bool = False,
+) -> Mapping[str, int] | None:
+    """Restores the cell from Kafka and marks it ready under a new term; how many records of each
+    topic it read.
 
     `announce` makes the new epoch known to Kafka before anybody may write under it: if the store
-    were lost again at once, the next heal would else begin with the same sequences.
+    were lost again at once, the next heal would else begin with the same sequences. `force` takes
+    the cell from whoever owns it: what that one still publishes is of an older term.
 
-    Returns False if another process is healing it. Raises Unavailable, PublishFailed or
+    Returns None if another process owns or heals it. Raises Unavailable, PublishFailed or
     KafkaException; then somebody starts anew.
     """
     secret = f"healing-{secrets.token_hex(8)}".encode()
-    begun = await cell.raw("heal_begin", args=(owner, lease_ms, secret))
+    begun = await cell.raw("heal_begin", args=(owner, lease_ms, secret, int(force)))
     if begun[0] != b"OK":
-        return False
+        return None
     highest = int(begun[1])
     verified: dict[Position, int] = {}
+    counts: Counter[str] = Counter()
     for topic in rebuild.topics:
 
         async def restore(records: Sequence[Record]) -> None:
             nonlocal highest
+            counts[records[0].topic] += len(records)
             highest = max(highest, *(header_int(r.headers, "ce_axepoch") for r in records))
             await rebuild.restore(records, secret)
 
@@ -86,7 +94,7 @@ async def heal(
     epoch = highest + 1
     began = await cell.raw("heal_epoch", args=(owner, secret, epoch, first_sequence(epoch)))
     if began[0] != b"OK":
-        return False
+        return None
     await announce(epoch)
     await rebuild.finish(secret)
     if verified:
@@ -95,13 +103,14 @@ async def heal(
             mapping={f"verified/{topic}/{p}": end for (topic, p), end in verified.items()},
         )
     done = await cell.raw("heal_done", args=(owner, secret, epoch, await cell.run_id()))
-    return bool(done[0] == b"OK")
+    return counts if done[0] == b"OK" else None
 
 
 async def read_to_end(
     bootstrap: str, topic: str, take: Callable[[Sequence[Record]], Awaitable[None]]
 ) -> dict[Position, int]:
-    """Gives every record of a topic to `take`, in partition order; returns where it ended.
+    """Gives every record of a topic to `take`, in partition order; returns where it ended. While a
+    batch is taken, the next one is read.
 
     Raises KafkaException, also where the broker does not show the topic (yet).
     """
@@ -128,6 +137,7 @@ async def read_to_end(
                     known.error or KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, topic)
                 )
             consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+            taking: Future[None] | None = None
             while len(ends) < len(partitions):
                 if stop.is_set():
                     raise KafkaException(KafkaError(KafkaError._FAIL, "stopped"))
@@ -139,7 +149,11 @@ async def read_to_end(
                     elif (record := to_record(message)) is not None:
                         records.append(record)
                 if records:
-                    asyncio.run_coroutine_threadsafe(_taken(take, records), loop).result()
+                    if taking is not None:
+                        taking.result()
+                    taking = asyncio.run_coroutine_threadsafe(_taken(take, records), loop)
+            if taking is not None:
+                taking.result()
         finally:
             consumer.close()
         return ends

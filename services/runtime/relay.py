@@ -44,7 +44,7 @@ class Relay:
         self._owner = owner
         self._connect = connect
         self._outbox = cell.key("outbox")
-        self._source = f"/axbridge/{cell.service}/{cell.name}"
+        self._source = cell.source
         self._relayed = metrics.counter(Name.RELAYED, cell=cell.name)
         self._oldest_ms = _NEVER_MS
         self._seconds = metrics.histogram(Name.OUTBOX_SECONDS, cell=cell.name)

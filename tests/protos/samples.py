@@ -226,6 +226,9 @@ SAMPLES: dict[str, Message] = {
     "binding.v1.BindingUpdated.options": binding.BindingUpdated(fact=FACT_WITH_OPTIONS),
     "binding.v1.BindingReleased.options": binding.BindingReleased(fact=FACT_WITH_OPTIONS),
     "binding.v1.Route.options": ROUTE_WITH_OPTIONS,
+    "binding.v1.StateRecord.order": binding.StateRecord(
+        binding=binding.BindingRecord(order_tag=b"o" * 16)
+    ),
     "binding.v1.StateRecord.options": binding.StateRecord(
         binding=binding.BindingRecord(route=ROUTE_WITH_OPTIONS)
     ),

@@ -37,9 +37,22 @@ writes('release', function(keys, args)
   return {'OK', sequence}
 end)
 
+-- args: 16 version it was made from, then per request body hash and remaining life ('0': the
+-- binding's); keys from 12: the requests.
+local function restore(keys, args, sequence)
+  apply(keys, args, sequence)
+  for place = 12, #keys do
+    local at = 2 * place - 7
+    if args[at + 1] == '0' then
+      redis.call('SET', keys[place], args[at] .. args[3])
+    else
+      redis.call('SET', keys[place], args[at] .. args[3], 'PX', args[at + 1])
+    end
+  end
+end
+
 -- Heal and repair: newer wins, whatever the number's limits say: it has happened. With an entry,
 -- which is published, the version must be the one after 16; without, the state is Kafka's.
--- args: 16 version it was made from, then a body hash per request; keys from 12: the requests.
 export('restore', function(keys, args)
   local publish = args[14] ~= ''
   local refusal = (publish and cell_check or cell_check_read)(keys, args)
@@ -48,16 +61,25 @@ export('restore', function(keys, args)
   if publish and version ~= args[16] then return {'STALE'} end
   if tonumber(args[4]) <= tonumber(version) then return {'OK', '0'} end
   local sequence = publish and whole(cell_append(keys, args[14])) or '0'
-  apply(keys, args, sequence)
-  for place = 12, #keys do
-    local value = args[place + 5] .. args[3]
-    if place == 12 then
-      redis.call('SET', keys[place], value)
-    else
-      redis.call('SET', keys[place], value, 'PX', REQUEST_LIFE_MS)
+  restore(keys, args, sequence)
+  return {'OK', sequence}
+end)
+
+-- Heal: many bindings as the state topic has them. args: per binding how many keys and args it has,
+-- then its args from 3 on; its keys from 3 on stand behind those of the one before.
+reads('restore_many', function(keys, args)
+  local k, a = 2, 3
+  while a <= #args do
+    local its_keys, its_args = {keys[1], keys[2]}, {args[1], args[2]}
+    local key_count, arg_count = tonumber(args[a]), tonumber(args[a + 1])
+    for at = 1, key_count do its_keys[at + 2] = keys[k + at] end
+    for at = 1, arg_count do its_args[at + 2] = args[a + 1 + at] end
+    k, a = k + key_count, a + 2 + arg_count
+    if tonumber(its_args[4]) > tonumber(redis.call('HGET', its_keys[3], 'v') or '0') then
+      restore(its_keys, its_args, '0')
     end
   end
-  return {'OK', sequence}
+  return {'OK'}
 end)
 
 -- Publishes what the store has once more. args: 3 version, 4 outbox entry. Key 3: binding or key.

@@ -18,9 +18,13 @@ reads('get', function(keys, args)
   return {'OK', got[1] or '', got[2] or '', pending(keys, got[3])}
 end)
 
--- Key 3: a binding. Answers its version, '0' where there is none.
-reads('version', function(keys, args)
-  return {'OK', redis.call('HGET', keys[3], 'v') or '0'}
+-- Keys from 3: bindings. Answers their versions, '0' where there is none.
+reads('versions', function(keys, args)
+  local found = {'OK'}
+  for place = 3, #keys do
+    found[place - 1] = redis.call('HGET', keys[place], 'v') or '0'
+  end
+  return found
 end)
 
 -- Key 3: an index. args: 3 the last id of the page before or '', 4 how many.

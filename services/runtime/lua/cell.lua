@@ -100,11 +100,11 @@ end)
 
 -- Starts a heal under a secret store epoch, so that only the healer can write, and notes which
 -- server it is for, so that new connections to that one leave the heal alone. args: owner, life of
--- the lease in ms, the secret.
+-- the lease in ms, the secret, '1' to take the cell from another owner.
 export('heal_begin', function(keys, args)
   local now = now_ms()
   local meta = redis.call('HMGET', keys[1], 'owner', 'lease_until')
-  if meta[1] and meta[1] ~= args[1] and tonumber(meta[2] or '0') > now then
+  if args[4] ~= '1' and meta[1] and meta[1] ~= args[1] and tonumber(meta[2] or '0') > now then
     return {'OTHER'}
   end
   redis.call('HSET', keys[1], 'state', 'healing', 'store_epoch', args[3], 'owner', args[1],

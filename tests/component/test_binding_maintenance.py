@@ -1,0 +1,108 @@
+"""`rebuild` and `check` of binding, as processes on real brokers."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import redis
+
+from services.binding.maintenance import comparable_at
+from services.binding.service import cell_of
+from services.runtime.maintenance import drop
+from tests.commands import run_command
+from tests.component.binding_world import World, until, world
+
+
+async def wiped(w: World) -> None:
+    cell = cell_of(w.settings)
+    await drop(cell)
+    await cell.close()
+
+
+@pytest.mark.timeout(180)
+async def test_an_empty_store_is_rebuilt_and_checked(
+    kafka_bootstrap: str, valkey_url: str, tmp_path: Path
+) -> None:
+    async with world(kafka_bootstrap, valkey_url, tmp_path) as w:
+        requests = [w.request(order_id=f"order-{i % 7}") for i in range(120)]
+        made = [await w.stub.CreateBinding(each, timeout=10) for each in requests]
+        ended = await w.release(made[0].name)
+        changed = await w.update(made[1].name, 1, 9000)
+        with redis.Redis.from_url(valkey_url) as store:
+            waiting = f"binding:{{{w.settings.cell}}}:outbox"
+            await until(lambda: store.xlen(waiting) == 0)
+        status, said = await run_command("binding", "check", w.settings)
+        assert (status, said["same"], said["differences"]) == (0, True, 0)
+        assert said["keys"] > 120 * 3
+
+    await wiped(w)
+    status, said = await run_command("binding", "check", w.settings)
+    assert (status, said["same"]) == (1, False)
+    assert set(said["first"].values()) == {"not in the store"}
+
+    status, said = await run_command("binding", "rebuild", w.settings)
+    assert status == 0
+    assert said["cell"] == w.settings.cell
+    assert min(said["records"].values()) >= 1
+    assert (await run_command("binding", "check", w.settings))[0] == 0
+    async with w.running():
+        assert await w.get(made[0].name) == ended
+        assert await w.get(made[1].name) == changed
+        assert await w.stub.CreateBinding(requests[2], timeout=10) == made[2]
+        assert len((await w.list(order_id="order-3")).bindings) == 17
+
+
+@pytest.mark.timeout(180)
+async def test_a_running_owner_gives_way_and_takes_over_again(
+    kafka_bootstrap: str, valkey_url: str, tmp_path: Path
+) -> None:
+    async with world(kafka_bootstrap, valkey_url, tmp_path) as w:
+        made = await w.create()
+        assert (await run_command("binding", "rebuild", w.settings))[0] == 0
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert (await w.create()).name != made.name
+                    break
+                except Exception as away:
+                    assert "UNAVAILABLE" in str(away)  # noqa: PT017
+                    await asyncio.sleep(0.1)
+        assert await w.get(made.name) == made
+
+
+@pytest.mark.timeout(180)
+async def test_what_differs_is_told(kafka_bootstrap: str, valkey_url: str, tmp_path: Path) -> None:
+    async with world(kafka_bootstrap, valkey_url, tmp_path) as w:
+        made = [await w.create() for _ in range(3)]
+        prefix = f"binding:{{{w.settings.cell}}}:"
+        ids = [each.name.rsplit("/", 1)[1] for each in made]
+        with redis.Redis.from_url(valkey_url) as store:
+            await until(lambda: store.xlen(f"{prefix}outbox") == 0)
+            store.zrem(f"{prefix}expiry", ids[0])
+            store.delete(f"{prefix}binding:{ids[1]}")
+            store.set(f"{prefix}request:didi:nobodys", b"x")
+        status, said = await run_command("binding", "check", w.settings)
+        assert status == 1
+        assert said["first"] == {
+            f"binding:{ids[1]}": "not in the store",
+            "expiry": f"1 of 3 parts, first {ids[0]}",
+            "request:didi:nobodys": "not in Kafka",
+        }
+        with redis.Redis.from_url(valkey_url) as store:  # nothing of the scratch cell stays
+            assert store.keys(f"*{w.settings.cell}-check*") == []
+
+
+async def test_another_command_is_refused(tmp_path: Path) -> None:
+    w = World("127.0.0.1:1", "redis://127.0.0.1:1", tmp_path, "127.0.0.1:1", 60)
+    assert await run_command("binding", "erase", w.settings) == (2, None)
+
+
+def test_what_two_stores_of_the_same_bindings_may_differ_in_is_left_out() -> None:
+    assert comparable_at(5, "binding:b", {b"sq": b"7", b"v": b"1"}) == {b"v": b"1"}
+    number = {b"epoch": b"9", b"pairs": b"0", b"cool": b"6"}
+    assert comparable_at(5, "number:7", number) == {b"cool": b"6"}
+    assert comparable_at(6, "number:7", number) is None
+    assert comparable_at(5, "tags:7", {b"t": b"6", b"u": b"5", b"w": b"Lb"}) == {
+        b"t": b"6", b"w": b"Lb",
+    }  # fmt: skip
+    assert comparable_at(5, "request:r", b"x") == b"x"
