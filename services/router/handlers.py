@@ -31,7 +31,8 @@ class Router:
         Raises:
             ResourceExhausted: JOURNAL_FULL.
         """
-        number, caller = parse_dialled(call.dialled), parse_caller(call.caller)
+        _, _, calling, dialled, _ = call
+        number, caller = parse_dialled(dialled), parse_caller(calling)
         e164 = caller if type(caller) is str else ""
         fresh_ms = self._fresh_ms()  # before the look-up: no younger than what that finds
         found = _NOTHING if number is None else self._find(number, e164)

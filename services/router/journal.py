@@ -54,9 +54,10 @@ class Journal:
         self._lock = threading.Lock()  # guards all below
         self._sequence = 0
         self._number = 0
-        # Octets of all journals in the folder, counted every second; of other live ones with what
-        # they have set aside.
-        self._used = 0
+        self._full_at = self._limits.segment_bytes
+        # Octets that all journals in the folder may still take, counted every second; other live
+        # ones with what they have set aside.
+        self._room = self._limits.folder_bytes
         self._failed = False  # an fsync failed: what is on disk is not known any more
         self._left: list[int] = []  # closed segments that are not yet fsynced
         self._dirty = False
@@ -90,7 +91,7 @@ class Journal:
     ) -> int:  # fmt: skip
         """The same for `seal(sequence in 12 octets, plain, key)`."""
         with self._lock:
-            if self._failed or self._used >= self._limits.folder_bytes:
+            if self._failed or self._room <= 0:
                 raise _full()
             sequence = self._sequence + 1
             data = frame(sequence, time_ms, kind, key, seal(sequence.to_bytes(12), plain, key))
@@ -105,9 +106,9 @@ class Journal:
             # From here on the event will be shipped, whatever becomes of this process or the call.
             self._sequence = sequence
             self._size = end
-            self._used += len(data)
+            self._room -= len(data)
             self._dirty = True
-            if end >= self._limits.segment_bytes:
+            if end >= self._full_at:
                 with contextlib.suppress(OSError):  # no room for a new one: this one goes on
                     self._roll()
         return sequence
@@ -127,7 +128,7 @@ class Journal:
     @property
     def used_bytes(self) -> int:
         """Octets that wait in the folder."""
-        return self._used
+        return self._limits.folder_bytes - self._room
 
     @property
     def failed(self) -> bool:
@@ -182,7 +183,8 @@ class Journal:
     def _count(self) -> None:
         total = total_bytes(self._folder.glob("*.seg"))
         with self._lock:
-            self._used = max(0, total - (self._reserved - self._size))
+            used = max(0, total - (self._reserved - self._size))
+            self._room = self._limits.folder_bytes - used
 
     def close(self) -> None:
         """Puts everything on disk and lets go of the journal. No `append` may follow."""

@@ -18,6 +18,7 @@ _MARK: Final = MARK.encode().decode("latin-1")
 _SHOWN: Final = f"\x1a{chr(len(_MARK))}{_MARK}"  # Connect.mark
 _RECORDING: Final = f"({chr(call_pb2.RECORDING_OFF)}"  # Connect.recording
 _LONGEST: Final = 127  # of a field whose length is one octet
+_E164: Final = 16
 
 
 def octets_from(decision: Decision) -> bytes:
@@ -28,18 +29,16 @@ def octets_from(decision: Decision) -> bytes:
     tenant, name, version, _, _, _, _, minutes, _, _, _, _, _, options = entry
     binding = f"tenants/{tenant}/bindings/{name}"
     size, known = len(callee), len(binding)
-    if options or known > _LONGEST or not size or not binding.isascii():
+    if options or known > _LONGEST or not 0 < size <= _E164 or not binding.isascii():
         return response_from(decision).SerializeToString()
     connect = (
-        f"\n{_SMALL[size + 2]}\n{_SMALL[size]}{callee}\x12\x0f{number}{_SHOWN}{_most(minutes)}"
-        f"{_RECORDING}2{_SMALL[known]}{binding}8{_varint(version)}"
+        f"{_CALLEE[size]}{callee}\x12\x0f{number}{_SHOWN}{_most(minutes)}{_RECORDING}"
+        f"2{_SMALL[known]}{binding}8{_SMALL[version] if version < _MANY else _varint(version)}"
     )
-    seconds, ms = divmod(age_ms, 1000)
-    age = _seconds(seconds) + _NANOS[ms]
     seconds, ms = divmod(time_ms, 1000)
     time = _seconds(seconds) + _NANOS[ms]
     return (
-        f"\n{_SMALL[len(connect)]}{connect}\x1a{_SMALL[len(age)]}{age}\x22{_SMALL[len(time)]}{time}"
+        f"\n{_SMALL[len(connect)]}{connect}{_view_age(age_ms)}\x22{_SMALL[len(time)]}{time}"
     ).encode("latin-1")
 
 
@@ -51,13 +50,23 @@ def _varint(value: int) -> str:
     return text + chr(value)
 
 
-_SMALL: Final = [_varint(value) for value in range(512)]  # more than a plain answer's octets
+_MANY: Final = 512  # more than a plain answer's octets
+_SMALL: Final = [_varint(value) for value in range(_MANY)]
+_CALLEE: Final = [f"\n{_varint(size + 2)}\n{_varint(size)}" for size in range(_E164 + 1)]
 _NANOS: Final = ["", *(f"\x10{_varint(ms * 1_000_000)}" for ms in range(1, 1000))]
 
 
 @lru_cache(1024)
 def _seconds(seconds: int) -> str:  # of the wall clock: the same for all calls of a second
     return f"\b{_varint(seconds)}" if seconds else ""
+
+
+@lru_cache(4096)
+def _view_age(span_ms: int) -> str:  # of a view that is alive, it is never more than seconds
+    """RouteCallResponse.view_age."""
+    seconds, ms = divmod(span_ms, 1000)
+    span = _seconds(seconds) + _NANOS[ms]
+    return f"\x1a{chr(len(span))}{span}"
 
 
 @lru_cache(1024)

@@ -45,11 +45,21 @@ class Packed(NamedTuple):
         return f"<Packed {self.tenant}/{self.binding} reason {self.reason}>"
 
 
-def pack(decision: Decision) -> bytes:
-    """The decision, but for carrier and call id, which are the frame's key. Without a tenant there
-    is no key to keep the caller under, and it is left out."""
-    call, time_ms, age_ms, number, tenant, entry, refusal, _, caller, tag = decision
-    trunk = call[4]
+def pack(decision: Decision) -> tuple[bytes, bytes]:
+    """The frame's key, which is carrier and call id, and all else of the decision. Without a tenant
+    there is no key to keep the caller under, and it is left out."""
+    (
+        (carrier, call_id, _, _, trunk),
+        time_ms,
+        age_ms,
+        number,
+        tenant,
+        entry,
+        refusal,
+        _,
+        caller,
+        tag,
+    ) = decision
     if not tenant:
         caller, tag = "", b""
     if refusal is None:
@@ -70,7 +80,7 @@ def pack(decision: Decision) -> bytes:
     fixed = _pack(
         time_ms, age_ms, version, minutes, reason, cause, side, a, b, c, d, e, len(tag), len(caller)
     )
-    return b"%b%b%b%b" % (fixed, text.encode(), tag, caller.encode())
+    return f"{carrier}/{call_id}".encode(), fixed + text.encode() + tag + caller.encode()
 
 
 def unpack(data: bytes) -> Packed:

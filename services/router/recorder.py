@@ -21,11 +21,9 @@ class JournalRecorder:
         self._encrypt = cipher.encrypt
 
     def decided(self, decision: Decision) -> None:
-        call = decision.call
-        self._append_sealed(
-            ROUTED if decision.refusal is None else REFUSED, decision.time_ms,
-            f"{call.carrier}/{call.call_id}".encode(), pack(decision), self._encrypt,
-        )  # fmt: skip
+        key, packed = pack(decision)
+        kind = ROUTED if decision.refusal is None else REFUSED
+        self._append_sealed(kind, decision.time_ms, key, packed, self._encrypt)
 
     def progressed(self, progress: Progress, time_ms: int) -> None:
         def value(journal: str, sequence: int) -> bytes:

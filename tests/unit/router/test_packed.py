@@ -13,18 +13,18 @@ TEXT = st.text(max_size=60)
 
 
 def test_a_connected_call() -> None:
-    assert unpack(pack(decision())) == Packed(
+    assert unpack(pack(decision())[1]) == Packed(
         NOW, 250, 3, 30, 0, 0, 1, NUMBER, "trunk-1", "t1", "b1", "taxi", b"T" * 16, A
     )
 
 
 def test_refused_calls() -> None:
-    found = unpack(pack(decision(Refusal.NOT_BOUND, entry=None)))
+    found = unpack(pack(decision(Refusal.NOT_BOUND, entry=None))[1])
     assert (found.reason, found.cause, found.binding, found.caller) == (5, 21, "", A)
     stranger = ENTRY._replace(options="stranger=closed;stranger_play=1", caller_side=0)
-    found = unpack(pack(decision(Refusal.NOT_BOUND, entry=stranger)))
+    found = unpack(pack(decision(Refusal.NOT_BOUND, entry=stranger))[1])
     assert (found.cause, found.binding) == (16, "")
-    foreign = unpack(pack(decision(Refusal.BLOCK_FOREIGN, entry=None, tenant="")))
+    foreign = unpack(pack(decision(Refusal.BLOCK_FOREIGN, entry=None, tenant=""))[1])
     assert (foreign.reason, foreign.cause, foreign.caller, foreign.tag) == (2, 1, "", b"")
 
 
@@ -38,7 +38,7 @@ def test_whatever_was_decided_is_packed_whole(
         binding=binding, industry_id=industry, version=version, max_call_minutes=minutes
     )
     call = CALL._replace(trunk=trunk)
-    made = unpack(pack(decision(refusal, entry=entry, tenant=tenant, call=call)))
+    made = unpack(pack(decision(refusal, entry=entry, tenant=tenant, call=call))[1])
     assert made[2:5] == (version, minutes, refusal or 0)
     assert made[7:12] == (NUMBER, trunk, tenant, binding, industry)
     assert A not in repr(made)
@@ -54,7 +54,7 @@ def test_other_octets_are_unreadable(data: bytes) -> None:
 
 
 def test_cut_or_longer_ones_are_unreadable() -> None:
-    data = pack(decision())
+    data = pack(decision())[1]
     for other in (data[:-1], data + b"x", b""):
         with pytest.raises(Unreadable):
             unpack(other)

@@ -25,8 +25,8 @@ def test_a_decision_is_kept_whole_and_sealed() -> None:
     first, second = journal.written
     assert first[:4] == (1, NOW, ROUTED, b"cmcc/c1")
     assert second[:4] == (2, NOW, REFUSED, b"cmcc/c1")
-    assert cipher.open(1, first.value, first.key) == pack(decision())
-    assert cipher.open(2, second.value, second.key) == pack(refused)
+    assert (first.key, cipher.open(1, first.value, first.key)) == pack(decision())
+    assert (second.key, cipher.open(2, second.value, second.key)) == pack(refused)
     for secret in (A[3:].encode(), B[3:].encode(), NUMBER.encode(), b"T" * 16):
         assert secret not in first.value + first.key
 
