@@ -16,8 +16,9 @@ from typing import Literal
 
 from deploy.local.kafka import Kafka
 from deploy.local.valkey import Valkey
+from deploy.local.valkeycluster import ValkeyCluster
 
-Broker = Literal["kafka", "valkey"]
+Broker = Literal["kafka", "valkey", "cluster"]
 _STOP = "stop"
 
 
@@ -44,7 +45,10 @@ class SharedBrokers:
             return self._addresses[broker]
 
     def _start(self, broker: Broker, folder: Path) -> str:
-        if os.environ.get("AXBRIDGE_TESTCONTAINERS") == "1":
+        if broker == "cluster":  # of a container engine one node's address would not be ours
+            cluster = ValkeyCluster(folder).start()
+            address, stop = cluster.url, cluster.stop
+        elif os.environ.get("AXBRIDGE_TESTCONTAINERS") == "1":
             from tests import containers
 
             address, stop = containers.start(broker)

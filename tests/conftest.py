@@ -48,10 +48,25 @@ def kafka_bootstrap(pytestconfig: pytest.Config) -> str:
     return os.environ.get("KAFKA_BOOTSTRAP") or _address(pytestconfig, "kafka")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `both_stores` run on one Valkey and on a cluster of them."""
+    marked = metafunc.definition.get_closest_marker("both_stores") is not None
+    if marked and "valkey_url" in metafunc.fixturenames:
+        metafunc.parametrize("valkey_url", ["one", "cluster"], indirect=True)
+
+
 @pytest.fixture(scope="session")
-def valkey_url(pytestconfig: pytest.Config) -> str:
+def valkey_url(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> str:
     """The URL of a real Valkey; it is shared, so use fresh key prefixes and never flush it."""
+    if getattr(request, "param", "one") == "cluster":
+        return str(request.getfixturevalue("cluster_url"))
     return os.environ.get("REDIS_URL") or _address(pytestconfig, "valkey")
+
+
+@pytest.fixture(scope="session")
+def cluster_url(pytestconfig: pytest.Config) -> str:
+    """The URL of a real Valkey cluster; shared like the other."""
+    return _address(pytestconfig, "cluster")
 
 
 @pytest.fixture

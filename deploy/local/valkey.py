@@ -30,6 +30,7 @@ class Valkey:
         appendonly: bool = False,
         appendfsync: Literal["always", "everysec", "no"] = "everysec",
         env: Mapping[str, str] | None = None,
+        further: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.port = port or free_port()
@@ -44,6 +45,7 @@ class Valkey:
             "appendfsync": appendfsync,
             "loglevel": "notice",
             "logfile": "",
+            **(further or {}),
         }
         flags = [part for name, value in options.items() for part in (f"--{name}", value)]
         command = [get_binary_path(), *flags]

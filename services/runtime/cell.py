@@ -14,17 +14,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import redis.asyncio as aioredis
 from hiredis import pack_command
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
-from redis.maint_notifications import MaintNotificationsConfig
 
 from services.runtime.acks import Acks
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import Unavailable
+from services.runtime.node import ELSEWHERE, client
 from services.runtime.tasks import ended
 
 Argument = str | bytes | int
@@ -45,23 +41,13 @@ end
 
 # What a server says that takes no writes for now: it is full, became a replica, cannot save, has
 # too few replicas, or a script of somebody's runs for long.
-_REFUSES: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
+_REFUSES: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "BUSY")
 
 
 def library(service: str, sources: Sequence[Path] = ()) -> str:
     """The text of a service's function library: the prelude, then its own sources."""
     parts = [f"#!lua name=axbridge_{service}\nlocal SERVICE = '{service}'\n", _PRELUDE.read_text()]
     return "\n".join([*parts, *(path.read_text() for path in sources)])
-
-
-class _Connection(aioredis.Connection):
-    """Says that a socket is closed where uvloop would raise RuntimeError for one."""
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        try:
-            await super().send_packed_command(command, check_health)
-        except RuntimeError:
-            raise RedisConnectionError("closed") from None
 
 
 class Cell:
@@ -90,17 +76,7 @@ class Cell:
         self._prefix = f"{service}:{{{cell}}}:"
         self._meta = self.key("meta")
         self._outbox = self.key("outbox")
-        self.redis = aioredis.Redis.from_url(
-            url,
-            connection_class=_Connection,
-            redis_connect_func=self._recognise,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=5,
-            socket_connect_timeout=2,
-            # Where the client asks for these, it hands out connections that the server has closed:
-            # after a restart of the store each of them would fail one command.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
+        self.redis = client(url, self._meta, self._recognise)
         self._queue: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -156,6 +132,8 @@ class Cell:
         name = f"{self.service}_{function}"
         command = ("FCALL", name, len(keys) + 2, self._meta, self._outbox, *keys, *args)
         reply = await self._send(command)
+        if isinstance(reply, ELSEWHERE):  # not run; the next connection goes to the right node
+            reply = await self._send(command)
         if isinstance(reply, ResponseError) and "Function not found" in str(reply):
             await self._load()
             reply = await self._send(command)
@@ -292,7 +270,8 @@ class Cell:
 
 def _refuses(error: ResponseError) -> bool:
     # The client takes the first word away where it has a class for it.
-    return isinstance(error, ReadOnlyError | OutOfMemoryError) or str(error).startswith(_REFUSES)
+    known = isinstance(error, (ReadOnlyError, OutOfMemoryError, *ELSEWHERE))
+    return known or str(error).startswith(_REFUSES)
 
 
 def unavailable(reason: str) -> Unavailable:

@@ -61,7 +61,9 @@ class ServiceSettings(BaseSettings):
 class RedisSettings(ServiceSettings):
     """For a service that keeps its state in Redis or Valkey."""
 
-    redis_url: SecretStr  # redis:// or rediss://; secret because it may carry a password
+    # redis://, or redis+cluster:// with nodes of a cluster, parted by commas; secret because it may
+    # carry a password
+    redis_url: SecretStr
 
 
 def load(settings: type[_Settings]) -> _Settings:

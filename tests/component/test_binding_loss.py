@@ -12,6 +12,7 @@ from axbridge.binding.v1 import binding_pb2
 from deploy.local.compaction import contents
 from deploy.local.kafka import Kafka
 from deploy.local.valkey import Valkey
+from deploy.local.valkeycluster import ValkeyCluster
 from services.runtime.status import reason_of
 from tests.component.binding_world import World, refusal, world
 
@@ -59,10 +60,11 @@ async def test_kafka_away_a_create_is_answered_once_after_its_return(
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", [Valkey, ValkeyCluster])
 async def test_a_flushed_store_misses_nothing_acknowledged(
-    kafka_bootstrap: str, tmp_path: Path
+    kafka_bootstrap: str, tmp_path: Path, kind: type[Valkey | ValkeyCluster]
 ) -> None:
-    with Valkey(tmp_path / "valkey") as valkey:
+    with kind(tmp_path / "valkey") as valkey:
         async with world(kafka_bootstrap, valkey.url, tmp_path) as w:
             requests = [w.request(order_id=f"order-{i}") for i in range(150)]
             early = [await retried(w, request) for request in requests[:20]]
@@ -70,8 +72,9 @@ async def test_a_flushed_store_misses_nothing_acknowledged(
             longer = await w.update(early[1].name, 1, 5 * 86400)
             writing = [asyncio.create_task(retried(w, each)) for each in requests[20:]]
             await asyncio.sleep(0.05)
-            async with aioredis.Redis.from_url(valkey.url) as client:
-                await client.flushall()
+            for node in [valkey] if isinstance(valkey, Valkey) else valkey.nodes:
+                async with aioredis.Redis.from_url(node.url) as client:
+                    await client.flushall()
             made = [*early, *await asyncio.gather(*writing)]
             assert await w.get(early[0].name) == ended
             assert await w.get(early[1].name) == longer

@@ -28,6 +28,8 @@ from tests.unit.allocator.cells import (
     store_of,
 )
 
+pytestmark = pytest.mark.both_stores
+
 A, B = b"a" * 16, b"b" * 16
 
 

@@ -44,6 +44,8 @@ from services.runtime.topics import ALLOCATOR_NUMBERS, ALLOCATOR_STATE, BINDING_
 from tests.unit.allocator.cells import ready_cell
 from tests.unit.allocator.memory import MemoryNumberStore
 
+pytestmark = pytest.mark.both_stores
+
 POOL, BLOCK, LEFT = PoolId("didi", "city"), "70010000001", 5
 LONG = 3_600_000  # cooling never ends within a history
 TAGS = st.sampled_from([bytes([n]) * 16 for n in range(4)])

@@ -69,7 +69,7 @@ class Subject:
         return (await self.store.get_number(number)).state
 
 
-@pytest.fixture(params=["memory", "valkey"])
+@pytest.fixture(params=["memory", "valkey_url", "cluster_url"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "memory":
         clock = ManualClock()
@@ -84,7 +84,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     async def wait(ms: int) -> None:
         await asyncio.sleep(ms / 1000 + 0.02)  # the store's time is the machine's
 
-    async with ready_cell(request.getfixturevalue("valkey_url")) as ready:
+    async with ready_cell(request.getfixturevalue(request.param)) as ready:
         partitions = {ALLOCATOR_NUMBERS.name: 4, ALLOCATOR_STATE.name: 4}
         below = random.Random(1).randrange
         store = CellNumberStore(ready.cell, MemoryKeyRing(), partitions, below, grace_ms=0)

@@ -2,10 +2,14 @@
 
 import asyncio
 
+import pytest
+
 from services.binding.readiness import Readiness
 from services.runtime.tasks import ended
 from tests.component.binding_world import until
 from tests.unit.binding.cells import ready_cell
+
+pytestmark = pytest.mark.both_stores
 
 
 async def test_readiness_follows_the_cell(valkey_url: str) -> None:

@@ -20,6 +20,8 @@ from tests.component.binding_world import until
 from tests.unit.binding.cells import ReadyCell, ready_cell
 from tests.unit.binding.memory import DAY_MS, binding
 
+pytestmark = pytest.mark.both_stores
+
 IDS = TimeOrderedIds()
 A, B = PhoneNumber("+8613512345678"), PhoneNumber("+8613612345678")
 CLOCK = SystemClock()

@@ -15,6 +15,8 @@ from services.runtime.record import Record
 from services.runtime.wrapping import route_key_id
 from tests.unit.binding.cells import RECORDS, ReadyCell, ready_cell
 
+pytestmark = pytest.mark.both_stores
+
 TODAY = datetime.now(UTC)
 KEY = route_key_id("didi", TODAY)
 OLD = route_key_id("didi", TODAY - timedelta(days=2))

@@ -68,7 +68,7 @@ class Subject:
         return ""
 
 
-@pytest.fixture(params=["memory", "valkey"])
+@pytest.fixture(params=["memory", "valkey_url", "cluster_url"])
 async def s(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "memory":
         clock = ManualClock(datetime.now(UTC))
@@ -82,7 +82,7 @@ async def s(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     async def sleep(ms: int) -> None:
         await asyncio.sleep(ms / 1000)
 
-    async with ready_cell(request.getfixturevalue("valkey_url")) as ready:
+    async with ready_cell(request.getfixturevalue(request.param)) as ready:
         yield Subject(ready.bindings, lambda: int(datetime.now(UTC).timestamp() * 1000), sleep)
 
 

@@ -22,6 +22,8 @@ from services.runtime.tasks import ended
 from tests.contract.toy import TOY, Toy
 from tests.factories import unique
 
+pytestmark = pytest.mark.both_stores
+
 
 async def until(condition: Callable[[], object], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
