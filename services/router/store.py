@@ -159,9 +159,8 @@ class ViewReader:
     `refresh` looks for a new file and for the newest freshness; call it a few times a second. So
     the age that a call is judged by errs on the old side, by less than that interval.
 
-    A get gives up the interpreter, so no lock is held over it: threads that met there would hand
-    the interpreter round in vain. Nor is one taken to count transactions: to append to a list and
-    to take from it is one step each.
+    No lock is held over a look-up, and none is taken to count transactions: to append to a list and
+    to take from it is one step each. Nor does a read of LMDB give up the interpreter.
     """
 
     def __init__(self, folder: Path, tagger: PartyTagger) -> None:
