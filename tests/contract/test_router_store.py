@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +190,59 @@ def test_threads_read_while_the_map_grows(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert found == [True] * 800
+    reader.close()
+
+
+def test_nobody_reads_a_file_while_its_size_changes(tmp_path: Path) -> None:
+    writer = ViewWriter(tmp_path)
+    feed(writer.apply, route(tags=TAGS))
+    writer.close()
+    reader = ViewReader(tmp_path, TAGGER)
+    opened, found, met, changing = reader._opened, list[bool](), list[str](), threading.Event()
+    assert opened is not None
+    begin: Any = opened.begin
+    running, stop = list[None](), threading.Event()
+
+    class Watched:
+        def __init__(self) -> None:
+            running.append(None)
+            if changing.is_set():
+                met.append("a transaction began during the change")
+            self._txn = begin()
+            self.get = self._txn.get
+
+        def abort(self) -> None:
+            self._txn.abort()
+            running.pop()
+
+    def change(_: object) -> None:
+        changing.set()
+        if running:
+            met.append("a transaction was open at the change")
+        begin.__self__.set_mapsize(0)
+        for _ in range(5000):  # the others get their turn
+            pass
+        changing.clear()
+
+    def read() -> None:
+        while not stop.is_set():
+            found.append(reader.find(NUMBER, A).entry is not None)
+
+    opened.begin = Watched  # type: ignore[assignment]
+    thread = threading.Thread(target=read)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # else threads take turns in the one place that is safe anyway
+    try:
+        thread.start()
+        for _ in range(100):
+            reader._alone(opened, change)
+    finally:
+        sys.setswitchinterval(before)
+        stop.set()
+        thread.join()
+    assert found
+    assert all(found)
+    assert not met
     reader.close()
 
 
