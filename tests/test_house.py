@@ -53,6 +53,7 @@ COVERED = {
     "services/router/worker.py": "tests/component/test_router*.py",
     "services/router/writer.py": "tests/component/test_router*.py",
     "services/router/records.py": "tests/component/test_router*.py",
+    "services/router/push.py": "tests/e2e/test_push.py",
     "deploy/local/demo.py": "tests/e2e/test_*.py",
     "deploy/local/replay.py": "tests/e2e/test_*.py",
     "deploy/local/replaying.py": "tests/e2e/test_*.py",

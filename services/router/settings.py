@@ -66,3 +66,16 @@ class RecordsSettings(ServiceSettings):
     # After a topic was made anew or lost records: go on, reading it from its beginning.
     records_accept_void: bool = False
     records_health_listen: str = "127.0.0.1:0"
+
+
+class PushSettings(ServiceSettings):
+    """For `python -m services.router.push`."""
+
+    model_config = SettingsConfigDict(env_prefix="ROUTER_")
+
+    data_dir: Path
+    keyring_dir: Path
+    # JSON: {"tenants": {"<tenant>": {"url": "https://…", "secret": "at least 32 characters"}}};
+    # read anew when it changes. Tenants without an endpoint are told nothing.
+    push_endpoints: Path
+    push_health_listen: str = "127.0.0.1:0"

@@ -148,6 +148,12 @@ class Name(Enum):
     CALL_RECORDS = Spec("call_records_total", "counter", "Records of calls written.")
     # router.records: calls of which only reports came, forgotten without a record.
     CALL_ORPHANS = Spec("call_orphans_total", "counter", "Calls that no decision ever came for.")
+    # router.push: events that a platform took; those that wait, and those given up after a day.
+    PUSH_DELIVERED = Spec("push_delivered_total", "counter", "Events that platforms took.")
+    PUSH_FAILURES = Spec("push_failures_total", "counter", "Requests that platforms did not take.")
+    PUSH_WAITING = Spec("push_waiting", "gauge", "Events that wait to be sent.")
+    # Alert when not 0: mend the endpoint, then `python -m services.router.push redrive TENANT`.
+    PUSH_PARKED = Spec("push_parked", "gauge", "Events undelivered for a day.")
     # audit: events that became leaves, and those that were leaves already (Kafka repeats them).
     LEAVES = Spec("leaves_total", "counter", "Leaves appended to the log.")
     REPEATS = Spec("repeats_total", "counter", "Events read that were leaves already.")

@@ -3,7 +3,7 @@
 from services.allocator.settings import AllocatorSettings
 from services.audit.settings import AuditSettings, SequencerSettings, TileServerSettings
 from services.binding.settings import BindingSettings
-from services.router.settings import RecordsSettings, RouterSettings
+from services.router.settings import PushSettings, RecordsSettings, RouterSettings
 from services.runtime.settings import ServiceSettings
 
 SETTINGS: dict[str, type[ServiceSettings]] = {
@@ -11,6 +11,7 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "services.binding": BindingSettings,
     "services.router": RouterSettings,
     "services.router.records": RecordsSettings,
+    "services.router.push": PushSettings,
     "services.audit": AuditSettings,
     "services.audit.sequencer": SequencerSettings,
     "services.audit.tileserver": TileServerSettings,

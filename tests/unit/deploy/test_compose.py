@@ -19,6 +19,7 @@ PROCESSES = {
     "binding": "services.binding",
     "router": "services.router",
     "router-records": "services.router.records",
+    "router-push": "services.router.push",
     "audit": "services.audit",
     "audit-sequencer": "services.audit.sequencer",
     "audit-tiles": "services.audit.tileserver",

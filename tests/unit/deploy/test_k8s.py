@@ -230,8 +230,8 @@ def test_each_workload_has_its_budget_spread_and_service(workload: Manifest) -> 
 
 def test_how_many_run() -> None:
     replicas = {m["metadata"]["name"]: m["spec"]["replicas"] for m in WORKLOADS}
-    expected = {"allocator": 2, "binding": 2, "router": 3, "router-records": 1, "audit": 1}
-    assert replicas == expected
+    single = {"router-records": 1, "router-push": 1, "audit": 1}
+    assert replicas == {"allocator": 2, "binding": 2, "router": 3, **single}
     [router] = [m for m in WORKLOADS if m["metadata"]["name"] == "router"]
     assert router["spec"]["podManagementPolicy"] == "Parallel"
 
@@ -256,6 +256,7 @@ def test_only_the_edges_of_the_architecture_are_open() -> None:
         ("to-valkey", "allocator"),
         ("to-valkey", "binding"),
         ("binding-to-allocator", "binding"),
+        ("push-to-platforms", "router-push"),
         *((f"clients-to-{who}", who) for who in ("allocator", "binding", "router", "audit")),
     }
 
