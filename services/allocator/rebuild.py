@@ -76,7 +76,7 @@ class AllocatorRebuild:
         for record in records:
             if not self._ours(record):
                 continue
-            kind, _, rest = record.key.decode().partition("/")
+            kind, rest = self._named(record)
             kept = self._read.setdefault(kind, {})
             if rest not in kept or _version(kept[rest]) <= _version(record):
                 kept[rest] = record
@@ -96,15 +96,28 @@ class AllocatorRebuild:
 
     async def repair(self, record: Record, *, overrule: bool = False) -> bool:
         """See Rebuild."""
-        kind, _, rest = record.key.decode().partition("/")
+        kind, rest = self._named(record)
         if kind not in _KINDS or not self._ours(record):
             return False
         partition = partition_of(f"{kind}/{rest}", self._partitions)
-        args = (kind, rest, _version(record), partition, record.value or b"", int(overrule))
+        args = (
+            kind,
+            rest,
+            _version(record),
+            partition,
+            record.value or b"",
+            int(overrule),
+            record.key,
+        )
         reply = await self._cell.call("repair", args=args)
         if reply[0] == b"CONTRADICTED":
             raise contradicted()
         return bool(reply[1])
+
+    def _named(self, record: Record) -> tuple[str, str]:
+        """Kind and id in a record's key; a pool's may end with the cell (store/context.lua)."""
+        kind, _, rest = record.key.decode().partition("/")
+        return kind, rest.partition("@")[0]
 
     def _ours(self, record: Record) -> bool:
         """Cells share the topic; each restores its own records."""

@@ -168,8 +168,8 @@ class Handlers:
         ids, token = await self.ids(wish)
         found = await asyncio.gather(*map(self._bindings.get, ids))
         known = [stored for stored in found if stored is not None]  # else just forgotten
-        newest = max((stored.sequence for stored in known), default=0)
-        await self._bindings.published(newest, _WAIT_SECONDS)
+        for sequence in {stored.sequence for stored in known}:  # mostly 0; of several cells, each
+            await self._bindings.published(sequence, _WAIT_SECONDS)
         return [stored.binding for stored in known], token
 
     async def ids(self, wish: Find) -> tuple[Sequence[str], str]:

@@ -21,13 +21,17 @@ def maintain(command: str, settings: BindingSettings) -> int:
 
 
 async def _maintain(command: str, settings: BindingSettings) -> int:
-    cell, clock, kafka = cell_of(settings), SystemClock(), settings.kafka_bootstrap
+    return max([await _cell(command, settings, name) for name in settings.cells])
+
+
+async def _cell(command: str, settings: BindingSettings, name: str) -> int:
+    cell, clock, kafka = cell_of(settings, name), SystemClock(), settings.kafka_bootstrap
     if command == "rebuild":
         service = parts_of(settings, cell, clock).rebuild
         status = await maintenance.rebuild(cell, kafka, service)
     else:
-        name = f"{cell.name}-check-{secrets.token_hex(4)}"
-        scratch = maintenance.scratch_of(cell, cell_of(settings, name))
+        beside = cell_of(settings, f"{name}-check-{secrets.token_hex(4)}")
+        scratch = maintenance.scratch_of(cell, beside)
         service, now = parts_of(settings, scratch, clock).rebuild, clock.epoch_ms()
 
         def comparable(name: str, value: Any) -> Any:

@@ -92,21 +92,8 @@ class Bindings(Protocol):
             Lost: it is not at `old` any more, or not due.
         """
 
-    async def forget(self, old: Stored) -> int:
-        """Drops an ended binding whose time has come by the store's clock, and publishes that.
-
-        Raises:
-            Lost: it is gone already, or its time has not come.
-        """
-
     async def page(self, tenant: str, index: Index, after: str, limit: int) -> Sequence[str]:
         """Ids in order of creation, behind `after`."""
-
-    async def due(self, what: Literal["expiry", "forget"], limit: int) -> tuple[int, Sequence[str]]:
-        """The store's clock, and bindings that are due by it, the longest due first."""
-
-    async def postpone(self, what: Literal["expiry", "forget"], binding: str, until: int) -> None:
-        """Puts a binding that is due off, if it is still there."""
 
     async def published(self, sequence: int, seconds: float) -> None:
         """Returns once Kafka has it.
@@ -114,6 +101,23 @@ class Bindings(Protocol):
         Raises:
             Unavailable: LOG_UNAVAILABLE: not in time; it will still be published.
         """
+
+
+class Swept(Bindings, Protocol):
+    """The bindings of one cell as its sweepers see them."""
+
+    async def forget(self, old: Stored) -> int:
+        """Drops an ended binding whose time has come by the store's clock, and publishes that.
+
+        Raises:
+            Lost: it is gone already, or its time has not come.
+        """
+
+    async def due(self, what: Literal["expiry", "forget"], limit: int) -> tuple[int, Sequence[str]]:
+        """The store's clock, and bindings that are due by it, the longest due first."""
+
+    async def postpone(self, what: Literal["expiry", "forget"], binding: str, until: int) -> None:
+        """Puts a binding that is due off, if it is still there."""
 
 
 class Numbers(Protocol):

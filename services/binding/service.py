@@ -5,7 +5,7 @@ served or relayed half.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, Final, NamedTuple
 
 from axbridge.binding.v1 import binding_service_pb2_grpc as pb_grpc
@@ -14,12 +14,14 @@ from confluent_kafka.admin import AdminClient
 from services.binding import keeper, sweeper
 from services.binding.clients import AllocatorNumbers
 from services.binding.handlers import Handlers
+from services.binding.ports import Bindings, Numbers
 from services.binding.readiness import Readiness
 from services.binding.rebuild import BindingRebuild
 from services.binding.records import Records
 from services.binding.routekeys import RouteKeys
 from services.binding.servicer import BindingServicer
 from services.binding.settings import BindingSettings
+from services.binding.spread import SpreadBindings, SpreadNumbers
 from services.binding.store import LIBRARY, SERVICE, CellBindings
 from services.binding.vault import KeyedTags, Vault
 from services.runtime import topics
@@ -64,24 +66,30 @@ def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
     evidence = EvidenceWriter(EvidenceKeys.load_public(settings.evidence_public_key), ring)
     tags = KeyedTags(ring)
     keys = RouteKeys(cell, records, ring, clock, settings.route_wrapping)
-    bindings = CellBindings(cell, records, Vault(PurgeSealer(ring), evidence), keys, clock)
+    vault = Vault(PurgeSealer(ring), evidence, cell.source.rpartition("/")[2])
+    bindings = CellBindings(cell, records, vault, keys, clock)
     return Parts(ring, tags, keys, bindings, BindingRebuild(cell, bindings, records, tags, clock))
 
 
 async def start(settings: BindingSettings) -> tuple[AioServer, int]:
     """A started binding and its port; `drain` ends all of it. Component tests start the same."""
-    kafka, clock, metrics = settings.kafka_bootstrap, SystemClock(), Metrics(SERVICE)
-    cell = cell_of(settings)
-    ring, tags, keys, bindings, rebuild = parts_of(settings, cell, clock)
-    numbers = AllocatorNumbers(settings.allocator_target)
-    readiness = Readiness(cell)
-    jobs = [make(bindings, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
-    jobs.append(keeper.of_cell(keys, ring, clock, kafka, cell).run)
-    owner = Owner(cell, kafka, rebuild, jobs=jobs, metrics=metrics)
-    server = AioServer(Options.of(settings), metrics, lambda: readiness.ready)
+    clock, metrics = SystemClock(), Metrics(SERVICE)
+    cells = {name: cell_of(settings, name) for name in settings.cells}
+    parts = {name: parts_of(settings, cell, clock) for name, cell in cells.items()}
+    numbers = {name: AllocatorNumbers(settings.allocator_of(name)) for name in cells}
+    readinesses = [Readiness(cell) for cell in cells.values()]
+    owners = [_owner(cells[name], parts[name], settings, clock, metrics) for name in cells]
+    # One cell that is away does not keep the others from being served.
+    server = AioServer(Options.of(settings), metrics, lambda: any(r.ready for r in readinesses))
     health = HealthEndpoint(settings.health_listen, metrics.registry, server.is_ready)
-    shortest = settings.minimum_life_seconds * 1000
-    handlers = Handlers(bindings, numbers, tags, TimeOrderedIds(clock), clock, shortest)
+    shortest, own = settings.minimum_life_seconds * 1000, parts[settings.cell]
+    bindings: Bindings = own.bindings
+    leases: Numbers = numbers[settings.cell]
+    if len(cells) > 1:
+        stores = {name: each.bindings for name, each in parts.items()}
+        bindings = SpreadBindings(stores, settings.cells_of)
+        leases = SpreadNumbers(numbers, settings.cells_of)
+    handlers = Handlers(bindings, leases, own.tags, TimeOrderedIds(clock), clock, shortest)
     server.add(pb_grpc.add_BindingServiceServicer_to_server, BindingServicer(handlers, clock))
 
     def task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -92,11 +100,28 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
         )
         return made
 
-    await cell.open()
-    tasks = [task(owner.run()), task(readiness.run())]
+    for cell in cells.values():
+        await cell.open()
+    tasks = [task(owner.run()) for owner in owners]
+    tasks += [task(readiness.run()) for readiness in readinesses]
     server.on_stop("tasks", lambda: ended(tasks))
-    server.on_stop("allocator", numbers.close)
-    server.on_stop("cell", cell.close)
+    server.on_stop("allocator", lambda: _closed(numbers.values()))
+    server.on_stop("cell", lambda: _closed(cells.values()))
     server.on_stop("health", health.stop)
     health.start()
     return server, await server.start()
+
+
+def _owner(
+    cell: Cell, parts: Parts, settings: BindingSettings, clock: Clock, metrics: Metrics
+) -> Owner:
+    """Whoever owns the cell sweeps it and keeps its route keys."""
+    kafka, bindings = settings.kafka_bootstrap, parts.bindings
+    jobs = [make(bindings, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
+    jobs.append(keeper.of_cell(parts.keys, parts.ring, clock, kafka, cell).run)
+    return Owner(cell, kafka, parts.rebuild, jobs=jobs, metrics=metrics)
+
+
+async def _closed(all_of: Collection[Cell] | Collection[AllocatorNumbers]) -> None:
+    for each in all_of:
+        await each.close()

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 from services.binding.domain import Reason
-from services.binding.ports import Bindings, Lost, Stored
+from services.binding.ports import Lost, Stored, Swept
 from services.runtime.clock import Clock
 from services.runtime.errors import DataLoss, Unavailable
 from services.runtime.keyring import KeyDestroyed
@@ -32,7 +32,7 @@ class Sweeper:
     def __init__(
         self,
         what: Literal["expiry", "forget"],
-        bindings: Bindings,
+        bindings: Swept,
         apply: Callable[[Stored, int], Awaitable[int | None]],
         clock: Clock,
         metrics: Metrics,
@@ -108,7 +108,7 @@ class Sweeper:
         return sequence
 
 
-def expiry(bindings: Bindings, clock: Clock, metrics: Metrics) -> Sweeper:
+def expiry(bindings: Swept, clock: Clock, metrics: Metrics) -> Sweeper:
     """Releases bindings at their expiry, reason EXPIRED."""
 
     async def release(stored: Stored, now: int) -> int | None:
@@ -120,7 +120,7 @@ def expiry(bindings: Bindings, clock: Clock, metrics: Metrics) -> Sweeper:
     return Sweeper("expiry", bindings, release, clock, metrics)
 
 
-def forgetter(bindings: Bindings, clock: Clock, metrics: Metrics) -> Sweeper:
+def forgetter(bindings: Swept, clock: Clock, metrics: Metrics) -> Sweeper:
     """Forgets ended bindings at the later of their cooling's end and 24 h."""
 
     async def forget(stored: Stored, _now: int) -> int:

@@ -13,6 +13,7 @@ from axbridge.binding.v1 import binding_pb2, events_pb2
 
 from services.binding.domain import Binding
 from services.binding.messages import Copies, secrets_of, unsealed
+from services.runtime.choice import FIRST_CELL
 from services.runtime.keyring import KeyDestroyed, KeyRing
 from services.runtime.phone import PhoneNumber
 from services.runtime.sealing import (
@@ -61,14 +62,17 @@ class RouteSeal(NamedTuple):
 class Vault:
     """Makes a binding's copies."""
 
-    def __init__(self, purge: PurgeSealer, evidence: EvidenceWriter) -> None:
+    def __init__(
+        self, purge: PurgeSealer, evidence: EvidenceWriter, cell: str = FIRST_CELL
+    ) -> None:
         self._purge = purge
+        # Each cell makes its own keys: those of a tenant with several must not share a name.
+        self._place = "" if cell == FIRST_CELL else f"@{cell}"
         self._evidence = evidence
 
-    @staticmethod
-    def route_key_id(binding: Binding) -> str:
+    def route_key_id(self, binding: Binding) -> str:
         """The id of the key for the binding's route copies."""
-        return route_key_id(binding.tenant, _end(binding))
+        return route_key_id(binding.tenant + self._place, _end(binding))
 
     def seal_new(
         self, binding: Binding, a: PhoneNumber, b: PhoneNumber, route: RouteSeal

@@ -23,7 +23,8 @@ _LIFE: Final = timedelta(days=2)  # its day, and one day after it
 
 
 def route_key_id(tenant: str, expire: datetime) -> str:
-    """`route/<tenant>/<yyyymmdd>`: the UTC day on which the binding expires."""
+    """`route/<tenant>/<yyyymmdd>`: the UTC day on which the binding expires. Where the tenant has
+    several cells, `<tenant>@<cell>` stands for it in all but the first."""
     if expire.tzinfo is None:
         raise ValueError("a datetime without a zone")
     return f"route/{tenant}/{expire.astimezone(UTC):%Y%m%d}"

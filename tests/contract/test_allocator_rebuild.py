@@ -35,6 +35,7 @@ from tests.unit.allocator.cells import (
 pytestmark = pytest.mark.both_stores
 
 A, B = b"a" * 16, b"b" * 16
+STATE = ALLOCATOR_STATE.name
 
 
 @pytest.fixture
@@ -160,3 +161,10 @@ async def test_a_record_that_contradicts_the_version_that_stands_is_told_and_ove
     (again,) = await published(ready, 1)
     assert again.version > block.version
     assert events_pb2.StateRecord.FromString(again.value).block.cursor == 1
+
+
+async def test_a_pool_of_several_cells_has_a_record_of_each(ready: ReadyCell) -> None:
+    """Else compaction would keep one cell's alone."""
+    await make_pool(store_of(ready, MemoryKeyRing()), Policy.SHARED)
+    keys = {record.key.decode() for record in await published(ready, 4) if record.topic == STATE}
+    assert keys == {f"pool/{POOL.path}@{ready.cell.name}", f"block/{BLOCK}"}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.binding.domain import Answered, Binding, Direction, Lease, Reason, Terms
-from services.binding.ports import Bindings, Index, LeaseRefused, Lost, Stored, Taken
+from services.binding.ports import Index, LeaseRefused, Lost, Stored, Swept, Taken
 from services.runtime.clock import ManualClock
 from services.runtime.ids import TimeOrderedIds
 from services.runtime.options import Options
@@ -26,7 +26,7 @@ X = "700100000010001"
 class Subject:
     """A store, and how to let its time pass."""
 
-    store: Bindings
+    store: Swept
     now: Callable[[], int]
     wait: Callable[[int], Awaitable[None]]
     epoch: int = 0

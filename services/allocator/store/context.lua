@@ -36,6 +36,12 @@ local function tell(c, partition, key, message, value, version)
     c.now, version)
 end
 
+-- A pool may stand in several cells, whose records must not replace each other: but for the first
+-- cell's its key ends with the cell. Blocks, and what is in them, are of one cell.
+local function pool_suffix(c)
+  return c.cell == 'c0' and '' or '@' .. c.cell
+end
+
 -- A compacted record: `value` is the oneof field, or nil for a tombstone.
 local function keep(c, partition, key, value, version)
   c.records[#c.records + 1] = wire_record('allocator.state.v1', partition, key,

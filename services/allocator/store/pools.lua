@@ -14,7 +14,7 @@ writes('create_pool', function(keys, args)
   redis.call('HSET', key, 'policy', args[4], 'cooling', args[5], 'record', record,
     'version', whole(version))
   tell(c, tonumber(args[7]), path, 'PoolCreated', wire_bytes(1, record), version)
-  keep(c, tonumber(args[8]), 'pool/' .. path, wire_bytes(3, record), version)
+  keep(c, tonumber(args[8]), 'pool/' .. path .. pool_suffix(c), wire_bytes(3, record), version)
   return {'OK', commit(c), record}
 end)
 

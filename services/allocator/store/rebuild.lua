@@ -93,7 +93,8 @@ local function current(c, kind, id)
 end
 
 -- args: kind, id, version of the last record of that key on the topic, its partition, its value, '1'
--- to overrule one that says something else of the version that stands here (else: CONTRADICTED).
+-- to overrule one that says something else of the version that stands here (else: CONTRADICTED), its
+-- key.
 -- Publishes what stands here again unless that is the record. A record of something that the store never had (its
 -- creation was lost with the store, and its caller told so) gets a tombstone.
 writes('repair', function(keys, args)
@@ -113,7 +114,7 @@ writes('repair', function(keys, args)
       redis.call('HSET', key, field, whole(stands))
     end
   end
-  keep(c, tonumber(args[6]), args[3] .. '/' .. args[4], value, stands)
+  keep(c, tonumber(args[6]), args[9], value, stands)
   commit(c)
   return {'OK', 1}
 end)
