@@ -5,14 +5,14 @@ blocks with their cursors, locks and the bindings of every number are compared.
 """
 
 import asyncio
-import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from services.allocator.service import cell_of, parts_of
 from services.allocator.settings import AllocatorSettings
-from services.runtime import maintenance
 from services.runtime.clock import SystemClock
+from services.runtime.maintenance import maintained
 
 _COUNTED: Final = (b"leased", b"bound", b"locked")  # with leases, or how they ended
 _LEASED: Final = (b"v", b"lv", b"leases", b"until")  # of a number
@@ -24,18 +24,11 @@ def maintain(command: str, settings: AllocatorSettings) -> int:
 
 
 async def _maintain(command: str, settings: AllocatorSettings) -> int:
-    cell, clock, kafka = cell_of(settings), SystemClock(), settings.kafka_bootstrap
-    if command == "rebuild":
-        service = parts_of(settings, cell, clock).rebuild
-        status = await maintenance.rebuild(cell, kafka, service)
-    else:
-        name = f"{cell.name}-check-{secrets.token_hex(4)}"
-        scratch = maintenance.scratch_of(cell, cell_of(settings, name))
-        service = parts_of(settings, scratch, clock).rebuild
-        status = await maintenance.check(cell, scratch, kafka, service, comparable)
-        await scratch.close()
-    await cell.close()
-    return status
+    clock = SystemClock()
+    return await maintained(
+        command, settings.cell, partial(cell_of, settings), settings.kafka_bootstrap,
+        lambda cell: parts_of(settings, cell, clock).rebuild, comparable,
+    )  # fmt: skip
 
 
 def comparable(name: str, value: Any) -> Any:

@@ -5,14 +5,14 @@ in. Invariant: everything else that the store holds is compared.
 """
 
 import asyncio
-import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from services.binding.service import cell_of, parts_of
 from services.binding.settings import BindingSettings
-from services.runtime import maintenance
 from services.runtime.clock import SystemClock
+from services.runtime.maintenance import maintained
 
 
 def maintain(command: str, settings: BindingSettings) -> int:
@@ -21,26 +21,15 @@ def maintain(command: str, settings: BindingSettings) -> int:
 
 
 async def _maintain(command: str, settings: BindingSettings) -> int:
-    return max([await _cell(command, settings, name) for name in settings.cells])
-
-
-async def _cell(command: str, settings: BindingSettings, name: str) -> int:
-    cell, clock, kafka = cell_of(settings, name), SystemClock(), settings.kafka_bootstrap
-    if command == "rebuild":
-        service = parts_of(settings, cell, clock).rebuild
-        status = await maintenance.rebuild(cell, kafka, service)
-    else:
-        beside = cell_of(settings, f"{name}-check-{secrets.token_hex(4)}")
-        scratch = maintenance.scratch_of(cell, beside)
-        service, now = parts_of(settings, scratch, clock).rebuild, clock.epoch_ms()
-
-        def comparable(name: str, value: Any) -> Any:
-            return comparable_at(now, name, value)
-
-        status = await maintenance.check(cell, scratch, kafka, service, comparable)
-        await scratch.close()
-    await cell.close()
-    return status
+    clock, worst = SystemClock(), 0
+    compared = partial(comparable_at, clock.epoch_ms())
+    for name in settings.cells:
+        status = await maintained(
+            command, name, partial(cell_of, settings), settings.kafka_bootstrap,
+            lambda cell: parts_of(settings, cell, clock).rebuild, compared,
+        )  # fmt: skip
+        worst = max(worst, status)
+    return worst
 
 
 def comparable_at(now: int, name: str, value: Any) -> Any:

@@ -8,6 +8,7 @@ nothing of it stays.
 
 import gc
 import json
+import secrets
 import sys
 import time
 import uuid
@@ -54,17 +55,34 @@ async def rebuild(cell: Cell, bootstrap: str, service: Rebuild) -> int:
     return 0
 
 
-def scratch_of(cell: Cell, made: Cell) -> Cell:
-    """`made`, to be restored from the records of `cell`."""
-    made.source = cell.source
-    return made
+async def maintained(
+    asked: str,
+    name: str,
+    cell_of: Callable[[str], Cell],
+    bootstrap: str,
+    service_of: Callable[[Cell], Rebuild],
+    comparable: Comparable,
+) -> int:
+    """Runs a command on the cell of that name; its exit status."""
+    cell = cell_of(name)
+    try:
+        if asked == "rebuild":
+            return await rebuild(cell, bootstrap, service_of(cell))
+        scratch = cell_of(f"{name}-check-{secrets.token_hex(4)}")
+        scratch.source = cell.source  # it is restored from the records of the other
+        try:
+            return await check(cell, scratch, bootstrap, service_of(scratch), comparable)
+        finally:
+            await scratch.close()
+    finally:
+        await cell.close()
 
 
 async def check(
     cell: Cell, scratch: Cell, bootstrap: str, service: Rebuild, comparable: Comparable
 ) -> int:
     """Says whether the cell is what Kafka has, and what differs; 0 if nothing, else 1. What is
-    written meanwhile differs. `service` restores `scratch`, a `scratch_of` the cell."""
+    written meanwhile differs. `service` restores `scratch`."""
     try:
         await scratch.load()
         owner = uuid.uuid4().hex

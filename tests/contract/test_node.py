@@ -1,7 +1,7 @@
 """A cell in a Valkey cluster: its slot is found, followed when it moves, and healed there."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -24,43 +24,47 @@ async def written(toy: Toy, name: str, version: int) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_cell_whose_slot_moves_is_followed_and_healed_there(
+@pytest.fixture
+async def clustered(
     tmp_path: Path, kafka_bootstrap: str, new_topic: Callable[..., str]
-) -> None:
+) -> AsyncIterator[tuple[ValkeyCluster, Toy]]:
+    """A cluster of its own, and an owned cell in it."""
     with ValkeyCluster(tmp_path) as cluster:
         toy = Toy(cluster.url, "c0", new_topic("toy", config={"cleanup.policy": "compact"}))
         await toy.cell.open()
         async with running(toy.owner(kafka_bootstrap)):
             await ready(toy)
-            for i in range(20):
-                await toy.cell.published(await toy.put(f"n{i}", "one", 1))
-            meta = toy.cell.key("meta")
-            first = cluster.owner(meta)
-            target = next(node for node in cluster.nodes if node is not first)
-            await asyncio.to_thread(cluster.move, meta, target)
-            await written(toy, "new", 1)
-            assert [await toy.get(f"n{i}") for i in range(20)] == [("one", 1)] * 20
-            await asyncio.to_thread(first.kill)  # what it was the owner of is of no matter
-            await written(toy, "new", 2)
+            yield cluster, toy
         await toy.cell.close()
+
+
+async def test_a_cell_whose_slot_moves_is_followed_and_healed_there(
+    clustered: tuple[ValkeyCluster, Toy],
+) -> None:
+    cluster, toy = clustered
+    for i in range(20):
+        await toy.cell.published(await toy.put(f"n{i}", "one", 1))
+    meta = toy.cell.key("meta")
+    first = cluster.owner(meta)
+    target = next(node for node in cluster.nodes if node is not first)
+    await asyncio.to_thread(cluster.move, meta, target)
+    await written(toy, "new", 1)
+    assert [await toy.get(f"n{i}") for i in range(20)] == [("one", 1)] * 20
+    await asyncio.to_thread(first.kill)  # what it was the owner of is of no matter
+    await written(toy, "new", 2)
 
 
 async def test_a_node_that_is_gone_is_away_until_it_is_back(
-    tmp_path: Path, kafka_bootstrap: str, new_topic: Callable[..., str]
+    clustered: tuple[ValkeyCluster, Toy],
 ) -> None:
-    with ValkeyCluster(tmp_path) as cluster:
-        toy = Toy(cluster.url, "c0", new_topic("toy", config={"cleanup.policy": "compact"}))
-        await toy.cell.open()
-        async with running(toy.owner(kafka_bootstrap)):
-            await ready(toy)
-            await toy.cell.published(await toy.put("a", "one", 1))
-            owner = cluster.owner(toy.cell.key("meta"))
-            owner.kill()
-            with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
-                await toy.put("a", "two", 2)
-            await asyncio.to_thread(owner.start)  # with its part of the cluster, and no data
-            await written(toy, "a", 2)
-        await toy.cell.close()
+    cluster, toy = clustered
+    await toy.cell.published(await toy.put("a", "one", 1))
+    owner = cluster.owner(toy.cell.key("meta"))
+    owner.kill()
+    with pytest.raises(Unavailable, match="STORE_UNAVAILABLE"):
+        await toy.put("a", "two", 2)
+    await asyncio.to_thread(owner.start)  # with its part of the cluster, and no data
+    await written(toy, "a", 2)
 
 
 async def test_nobody_to_ask_is_an_error_and_one_server_needs_no_asking() -> None:
