@@ -25,6 +25,7 @@ from services.allocator.pool import Permutation
 from services.allocator.ports import Contradicted
 from services.allocator.store import KEY_LABEL
 from services.runtime.cell import Argument, Cell, unavailable
+from services.runtime.choice import FIRST_CELL
 from services.runtime.clock import Clock
 from services.runtime.consumer import Position
 from services.runtime.envelope import header_int
@@ -113,6 +114,22 @@ class AllocatorRebuild:
         if reply[0] == b"CONTRADICTED":
             raise contradicted()
         return bool(reply[1])
+
+    async def announce(self) -> None:
+        """See Rebuild. Locks stand in the hashes of their numbers."""
+        kinds = {self._cell.key(kind, "").encode(): kind for kind in ("pool", "block", "number")}
+        async for key in self._cell.redis.scan_iter(count=1000):
+            for prefix, kind in kinds.items():
+                if key.startswith(prefix):
+                    rest = key.removeprefix(prefix).decode()
+                    await self._announce("lock" if kind == "number" else kind, rest)
+
+    async def _announce(self, kind: str, rest: str) -> None:
+        name = f"{kind}/{rest}"
+        several = kind == "pool" and self._cell.name != FIRST_CELL
+        key = f"{name}@{self._cell.name}" if several else name
+        partition = partition_of(name, self._partitions)
+        await self._cell.call("repair", args=(kind, rest, 0, partition, b"", 0, key))
 
     def _named(self, record: Record) -> tuple[str, str]:
         """Kind and id in a record's key; a pool's may end with the cell (store/context.lua)."""

@@ -31,6 +31,8 @@ from services.runtime.wrapping import route_key_over
 
 # What a version decides; other fields may be younger than the record.
 _WHOLE: Final = ("number", "state", "expire_time", "tag_a", "tag_b", "callee_a", "callee_b")
+_STEP: Final = 500  # of what is published again: a relay's batch
+_STEP_SECONDS: Final = 30.0
 _LOG: Final = logger(__name__)
 
 
@@ -53,6 +55,7 @@ class BindingRebuild:
         self._refill = Refill(cell, bindings, tags, clock)
         self._clock = clock
         self._source = cell.source.encode()
+        self._announced = tuple(cell.key(kind, "").encode() for kind in ("binding", "key"))
         self._healing = b""
         self._suspects: dict[str, events_pb2.Route] = {}
 
@@ -86,12 +89,12 @@ class BindingRebuild:
         await asyncio.gather(*(self._announce(each, store_epoch) for each in recent))
         await self._refill.begin()  # used up
 
-    async def _announce(self, binding: str, epoch: bytes) -> None:
-        """Publishes the version that stands once more: of the last entries that a relay handled
-        before the loss, the state may have arrived and the route or the event not."""
+    async def _announce(self, binding: str, epoch: bytes | None = None) -> int:
+        """Publishes the version that stands once more; what to wait for. After a heal: of the last
+        entries that a relay handled before the loss, the state may have arrived and the route or
+        the event not."""
         stored = await self._get(binding, epoch)
-        if stored is not None:
-            await self._republish(stored, epoch)
+        return 0 if stored is None else await self._republish(stored, epoch)
 
     async def repair(self, record: Record, *, overrule: bool = False) -> bool:
         """See Rebuild."""
@@ -113,6 +116,35 @@ class BindingRebuild:
                 raise contradicted()
         await self._overrule(_route(record))
         return True
+
+    async def announce(self) -> None:
+        """See Rebuild. In steps that Kafka has before the next: an outbox has its limit."""
+        some: list[str] = []
+        async for key in self._cell.redis.scan_iter(count=1000):
+            some += [key.decode("latin-1")] if key.startswith(self._announced) else []
+            if len(some) >= _STEP:
+                await self._announce_all(some)
+                some = []
+        await self._announce_all(some)
+
+    async def _announce_all(self, keys: Sequence[str]) -> None:
+        prefix = self._cell.key("")
+        names = [key.removeprefix(prefix).partition(":") for key in keys]
+        sequences = await asyncio.gather(*(
+            self._announce(name) if kind == "binding" else self._announce_key(name)
+            for kind, _, name in names
+        ))  # fmt: skip
+        await self._cell.published(max(sequences, default=0), _STEP_SECONDS)
+
+    async def _announce_key(self, key_id: str) -> int:
+        key = self._cell.key("key", key_id)
+        found: list[Any] = await self._cell.redis.hmget(key, ["r", "v"])
+        stands, version = found
+        if not stands:  # it has just ended
+            return 0
+        now = self._clock.epoch_ms()
+        entry = self._records.route_key(key_id, stands, now, int(version))
+        return int((await self._cell.call("republish", [key], [version, entry]))[1])
 
     def _says(self, route: events_pb2.Route, stored: Stored) -> bool:
         """Whether the route is that of the version which stands."""
@@ -179,10 +211,12 @@ class BindingRebuild:
         put = await self._bindings.again(stored, new, epoch)
         await self._put(epoch, new, put, old.version)
 
-    async def _republish(self, stored: Stored, epoch: bytes | None = None) -> None:
+    async def _republish(self, stored: Stored, epoch: bytes | None = None) -> int:
         binding = stored.binding
         args: list[Argument] = [binding.version, self._bindings.same(stored)]
-        await self._applied(epoch, "republish", [self._bindings.key(binding.id)], args)
+        key = self._bindings.key(binding.id)
+        reply = await self._applied(epoch, "republish", [key], args)
+        return int(reply[1]) if reply[0] == b"OK" else 0  # STALE: changed, and so published
 
     async def _repair_key(self, record: Record) -> bool:
         key_id = record.key.decode()

@@ -26,6 +26,7 @@ Comparable = Callable[[str, Any], Any]
 COMMANDS: Final = ("rebuild", "check")
 _LEASE_MS: Final = 24 * 3600 * 1000  # nobody else knows of a scratch cell
 _PAGE: Final = 1000
+_LARGE: Final = 10_000  # members of a sorted set that is compared page by page
 _SHOWN: Final = 100
 _OWN: Final = ("meta", "outbox", "positions")
 
@@ -102,6 +103,12 @@ async def compare(cell: Cell, other: Cell, comparable: Comparable) -> tuple[int,
     differences: dict[str, str] = {}
     compared = 0
     async for names in _pages(cell):
+        names, large = await _sized(cell, names)
+        for name in large:
+            if comparable(name, {}) is not None:
+                compared += 1
+                if found := await _compared_large(cell, other, name):
+                    differences[name] = found
         ours, theirs = await _contents(cell, names), await _contents(other, names)
         for name in names:
             one, two = (
@@ -112,17 +119,48 @@ async def compare(cell: Cell, other: Cell, comparable: Comparable) -> tuple[int,
             if one != two:
                 differences[name] = "not in Kafka" if two is None else _difference(one, two)
     async for names in _pages(other):
-        ours, theirs = await _contents(cell, names), await _contents(other, names)
-        for name in names:
-            if ours[name] is None and comparable(name, theirs[name]) is not None:
+        missing = [name for name in names if not await cell.redis.exists(_octets(cell, name))]
+        theirs = await _contents(other, missing)
+        for name in missing:
+            if comparable(name, theirs[name]) is not None:
                 differences[name] = "not in the store"
     return compared, differences
+
+
+async def _sized(cell: Cell, names: list[str]) -> tuple[list[str], list[str]]:
+    """Those to be read whole, and sorted sets that are too large for it."""
+    async with cell.redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.type(_octets(cell, name))
+        kinds = await pipe.execute()
+    sets = [name for name, kind in zip(names, kinds, strict=True) if kind == b"zset"]
+    async with cell.redis.pipeline(transaction=False) as pipe:
+        for name in sets:
+            pipe.zcard(_octets(cell, name))
+        sizes = await pipe.execute()
+    large = [name for name, size in zip(sets, sizes, strict=True) if size > _LARGE]
+    return [name for name in names if name not in large], large
+
+
+async def _compared_large(cell: Cell, other: Cell, name: str) -> str:
+    """How two sorted sets differ, page by page; empty if they do not."""
+    keys = [_octets(each, name) for each in (cell, other)]
+    wrong, cursor = 0, 0
+    while True:
+        scanned: Any = await cell.redis.zscan(keys[0], cursor, count=_PAGE)
+        cursor, page = scanned
+        scores = await other.redis.zmscore(keys[1], [member for member, _ in page]) if page else []
+        wrong += sum(s != score for s, (_, score) in zip(scores, page, strict=True))
+        if not cursor:
+            break
+    sizes = [await each.redis.zcard(k) for each, k in zip((cell, other), keys, strict=True)]
+    return f"{wrong} parts, {sizes[0]} against {sizes[1]}" if wrong or sizes[0] != sizes[1] else ""
 
 
 async def drop(cell: Cell) -> None:
     """Deletes every key of a cell."""
     async for names in _pages(cell, own=True):
-        await cell.redis.unlink(*map(cell.key, names))
+        await cell.redis.unlink(*(_octets(cell, name) for name in names))
 
 
 async def _unannounced(_epoch: int) -> None:
@@ -145,8 +183,12 @@ async def _pages(cell: Cell, *, own: bool = False) -> AsyncIterator[list[str]]:
             return
 
 
+def _octets(cell: Cell, name: str) -> bytes:
+    return cell.key(name).encode("latin-1")
+
+
 async def _contents(cell: Cell, names: list[str]) -> dict[str, Any]:
-    keys = [cell.key(name).encode("latin-1") for name in names]
+    keys = [_octets(cell, name) for name in names]
     async with cell.redis.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.type(key)

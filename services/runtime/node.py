@@ -80,7 +80,7 @@ def _owner(ranges: list[Any], slot: int) -> tuple[str, int]:
     raise RedisConnectionError("no node has the slot")
 
 
-class _Connection(aioredis.Connection):
+class _Placed(aioredis.Connection):
     """Goes to where the slot is. Says that a socket is closed where uvloop would raise
     RuntimeError for one."""
 
@@ -116,9 +116,11 @@ class _Connection(aioredis.Connection):
 def client(url: str, key: str, recognise: Callable[[Any], Awaitable[None]]) -> aioredis.Redis:
     """A client of the server that holds the key; `recognise` runs on each new connection first."""
     nodes = Nodes(url, key)
+    secure = urlsplit(nodes.url).scheme == "rediss"
+    kinds = (_Placed, aioredis.SSLConnection) if secure else (_Placed,)
     return aioredis.Redis.from_url(
         nodes.url,
-        connection_class=type("Connection", (_Connection,), {"nodes": nodes}),
+        connection_class=type("Connection", kinds, {"nodes": nodes}),
         redis_connect_func=recognise,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=5,

@@ -54,6 +54,10 @@ class Rebuild(Protocol):
                 says something else. Nothing happened; with `overrule` it is overruled then.
         """
 
+    async def announce(self) -> None:
+        """Publishes everything that the store has once more: Kafka has lost some of it. Idempotent;
+        writes with `Cell.call`."""
+
 
 async def heal(
     cell: Cell,

@@ -8,6 +8,7 @@ so a record is verified by some owner even if it landed while there was none.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from services.runtime.parking import Parker, Parking
 from services.runtime.rebuild import Rebuild
 from services.runtime.record import Record
 
+_log = logging.getLogger(__name__)
 _ASK_SECONDS: Final = 0.25
 _GATHER_MS: Final = 500
 
@@ -50,6 +52,7 @@ class Repair:
         self._suspects: dict[tuple[str, bytes], tuple[float, Record]] = {}
         self._verified: dict[Position, int] = {}
         self._start: dict[Position, int] = {}
+        self._lost = False
 
     async def run(self) -> None:
         """Repairs until cancelled. Raises what reading Kafka or the store raises."""
@@ -74,6 +77,7 @@ class Repair:
         try:
             while not reading.done():
                 await asyncio.wait([reading], timeout=_ASK_SECONDS)
+                await self._announced()
                 await self._settle(follower.fresh_at, key)
             await reading
         finally:
@@ -84,9 +88,13 @@ class Repair:
         return self._start
 
     def void(self, positions: Mapping[Position, str]) -> None:
-        """See Sink: everything is verified from the start."""
+        """See Sink: everything is verified from the start, and what Kafka has lost is published
+        again. If we die before that, the next owner finds the same positions void."""
+        topics = {topic for topic, _ in positions}
         with self._lock:
             self._start = {at: end for at, end in self._start.items() if at not in positions}
+            self._verified = {at: end for at, end in self._verified.items() if at[0] not in topics}
+            self._lost = True
 
     def apply(
         self, items: Sequence[tuple[Record, None]], positions: Mapping[Position, int]
@@ -100,6 +108,14 @@ class Repair:
                 elif self._suspects:
                     self._suspects.pop(place, None)
             self._verified.update(positions)
+
+    async def _announced(self) -> None:
+        """Before anything is called verified: what was lost is not among what is read."""
+        with self._lock:
+            lost, self._lost = self._lost, False
+        if lost:
+            _log.error("kafka has lost what the store has; publishing all of it")
+            await self._rebuild.announce()
 
     async def _repaired(self, record: Record) -> bool:
         try:

@@ -61,8 +61,8 @@ class ServiceSettings(BaseSettings):
 class RedisSettings(ServiceSettings):
     """For a service that keeps its state in Redis or Valkey."""
 
-    # redis://, or redis+cluster:// with nodes of a cluster, parted by commas; secret because it may
-    # carry a password
+    # redis:// or rediss:// (TLS); redis+cluster:// or rediss+cluster:// with nodes of a cluster,
+    # parted by commas. Secret because it may carry a password.
     redis_url: SecretStr
 
 

@@ -7,10 +7,12 @@ import pytest
 
 from services.binding.maintenance import comparable_at
 from services.binding.service import cell_of
+from services.runtime import maintenance
 from services.runtime.cell import Cell
 from services.runtime.maintenance import drop
 from tests.commands import run_command
 from tests.component.binding_world import World, world
+from tests.factories import unique
 
 pytestmark = pytest.mark.both_stores
 
@@ -96,6 +98,30 @@ async def test_what_differs_is_told(kafka_bootstrap: str, valkey_url: str, tmp_p
             "expiry": f"1 of 3 parts, first {ids[0]}",
             "request:didi:nobodys": "not in Kafka",
         }
+        await cell.close()
+
+
+async def test_large_sets_are_compared_page_by_page(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_LARGE", 50)
+    monkeypatch.setattr(maintenance, "_PAGE", 20)
+    one, two = (Cell(valkey_url, "toy", unique("cell"), "") for _ in range(2))
+    members = {f"m{number}": float(number) for number in range(120)}
+    for cell in (one, two):
+        await cell.redis.zadd(cell.key("due"), members)
+    same = await maintenance.compare(one, two, lambda _name, value: value)
+    assert same == (1, {})
+    await two.redis.zadd(two.key("due"), {"m7": 1})
+    await two.redis.zrem(two.key("due"), "m9")
+    await two.redis.zadd(two.key("other"), members)
+    _, found = await maintenance.compare(one, two, lambda _name, value: value)
+    assert found == {"due": "2 parts, 120 against 119", "other": "not in the store"}
+    ignored = await maintenance.compare(one, two, lambda _name, _value: None)
+    assert ignored == (0, {})
+    for cell in (one, two):
+        await drop(cell)
+        assert await cell.redis.exists(cell.key("due")) == 0
         await cell.close()
 
 

@@ -168,3 +168,18 @@ async def test_a_pool_of_several_cells_has_a_record_of_each(ready: ReadyCell) ->
     await make_pool(store_of(ready, MemoryKeyRing()), Policy.SHARED)
     keys = {record.key.decode() for record in await published(ready, 4) if record.topic == STATE}
     assert keys == {f"pool/{POOL.path}@{ready.cell.name}", f"block/{BLOCK}"}
+
+
+async def test_what_kafka_lost_is_published_again(ready: ReadyCell) -> None:
+    keys = MemoryKeyRing()
+    store, rebuild = store_of(ready, keys), rebuild_of(ready, keys)
+    await make_pool(store, Policy.SHARED)
+    lease = (await store.lease(POOL, [Wish()], 60_000)).leases[0]
+    assert lease is not None
+    await store.lock(lease.number, "why", 1)
+    state = [record for record in await published(ready, 8) if record.topic == STATE]
+    newest = {record.key: record.value for record in state}
+    await rebuild.announce()
+    again = {record.key: record.value for record in await published(ready, 3)}
+    assert again == newest
+    assert len(again) == 3

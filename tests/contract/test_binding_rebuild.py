@@ -242,3 +242,19 @@ async def test_a_record_that_contradicts_the_version_that_stands_is_told_and_ove
     await until(lambda: len(cell.on("binding.routes.v1")) == 2)
     again = events_pb2.Route.FromString(cell.on("binding.routes.v1")[1].value or b"")
     assert (again.version, again.expire_time) == (2, timestamp(made.terms.expire_ms))
+
+
+async def test_what_kafka_lost_is_published_again(cell: ReadyCell) -> None:
+    made = [await create(cell, epoch) for epoch in range(1, 8)]
+    await release(cell, made[0])
+    stood = await cell.snapshot()
+    await until(lambda: len(cell.on("binding.bindings.v1")) == 8)
+    newest = {(r.topic, r.key): r.value for r in cell.records}
+    cell.records.clear()
+    await cell.rebuild.announce()
+    compacted = list(cell.rebuild.topics)
+    again = {(r.topic, r.key): r.value for r in cell.records}
+    assert {at: value for at, value in again.items() if at[0] in compacted} == {
+        at: value for at, value in newest.items() if at[0] in compacted
+    }
+    assert await cell.snapshot() == stood

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from deploy.local.valkeycluster import ValkeyCluster
 from services.runtime.errors import Unavailable
-from services.runtime.node import Nodes
+from services.runtime.node import Nodes, client
 from tests.contract.test_cell import ready, running
 from tests.contract.toy import Toy
 
@@ -74,3 +76,25 @@ async def test_nobody_to_ask_is_an_error_and_one_server_needs_no_asking() -> Non
     assert nodes.clustered
     one = Nodes("redis://:secret@127.0.0.1:1/2", "k")
     assert (one.clustered, one.url) == (False, "redis://:secret@127.0.0.1:1/2")
+
+
+async def nothing(_connection: object) -> None:
+    """Recognises nobody."""
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
+async def test_a_server_that_is_to_be_met_by_tls_is_not_met_without(
+    scheme: str, valkey_url: str
+) -> None:
+    """The shared server speaks in clear, so nothing is said to it."""
+    secure: Any = client(f"{scheme}://{valkey_url.removeprefix('redis://')}", "k", nothing)
+    with pytest.raises(RedisError):  # no handshake comes
+        await secure.execute_command("PING")
+    await secure.aclose()
+    clear: Any = client(valkey_url, "k", on_connect)
+    assert await clear.execute_command("PING")
+    await clear.aclose()
+
+
+async def on_connect(connection: Any) -> None:
+    await connection.on_connect()

@@ -1,5 +1,6 @@
 """Topics that were made anew, cut, or went back, under a reader and between two of its runs."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,11 @@ from services.runtime.consumer import Follower
 from services.runtime.errors import FailedPrecondition
 from services.runtime.parking import Parker
 from services.runtime.placement import CUT, IDENTITY, REPLACED, WENT_BACK, identities, lost, place
+from tests.contract.test_cell import latest, ready
+from tests.contract.test_cell import running as owned
 from tests.contract.test_consumer import MemorySink, decode, follower, produce, running
+from tests.contract.toy import Toy
+from tests.factories import unique
 
 
 @pytest.fixture
@@ -120,3 +125,28 @@ def test_what_is_as_it_was_is_read_on_from(kafka_bootstrap: str, topic: str) -> 
     its = identities(admin, [topic])[topic]
     found = place(admin, [(topic, 0)], {(topic, 0): 2, (topic, IDENTITY): its})
     assert (dict(found.starts), dict(found.void)) == ({(topic, 0): 2}, {})
+
+
+async def test_the_owner_of_a_cell_publishes_again_what_kafka_lost(
+    kafka_bootstrap: str, valkey_url: str, new_topic: Callable[..., str]
+) -> None:
+    """Restored from a backup, or made anew: the store has what Kafka has not."""
+    topic = new_topic("toy", config={"cleanup.policy": "compact"})
+    toy = Toy(valkey_url, unique("cell"), topic)
+    await toy.cell.open()
+    async with owned(toy.owner(kafka_bootstrap)):
+        await ready(toy)
+        for number in range(5):
+            await toy.cell.published(await toy.put(f"n{number}", "one", 1))
+        async with asyncio.timeout(30):  # till it has verified what it wrote
+            while not await toy.cell.redis.hexists(
+                toy.cell.key("positions"), f"verified/{topic}/{IDENTITY}"
+            ):
+                await asyncio.sleep(0.05)
+    await asyncio.to_thread(remake, kafka_bootstrap, topic)
+    async with owned(toy.owner(kafka_bootstrap)):
+        wanted = {f"n{number}": b"one" for number in range(5)}
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(latest, kafka_bootstrap, topic) != wanted:
+                await asyncio.sleep(0.1)
+    await toy.cell.close()

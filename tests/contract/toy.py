@@ -78,6 +78,15 @@ class Toy:
         )
         return True
 
+    async def announce(self) -> None:
+        prefix = self.cell.key("v", "")
+        async for key in self.cell.redis.scan_iter(match=f"*{self.cell.name}*:v:*"):
+            name = key.decode().removeprefix(prefix)
+            if (current := await self.get(name)) is not None:
+                entry = self._entry(name, *current)
+                keys = [self.cell.key("v", name)]
+                await self.cell.call("republish", keys, [current[1], current[1], entry])
+
     def _entry(self, name: str, value: str, version: int) -> bytes:
         record = outbox_pb2.OutboxRecord(
             topic=self.topic,

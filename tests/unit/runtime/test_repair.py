@@ -24,6 +24,7 @@ class Service(MemoryParking):
         self.repaired: list[Record] = []
         self.meanwhile: Callable[[], None] = lambda: None
         self.verified: dict[str, int] = {}
+        self.announced = 0
         self.wrong: Malformed | None = None
 
     async def repair(self, record: Record, *, overrule: bool = False) -> bool:
@@ -32,6 +33,9 @@ class Service(MemoryParking):
         self.repaired.append(record)
         self.meanwhile()
         return True
+
+    async def announce(self) -> None:
+        self.announced += 1
 
     async def hset(self, _key: str, mapping: dict[str, int]) -> None:
         self.verified |= mapping
@@ -84,11 +88,17 @@ async def test_a_second_stale_record_that_comes_while_the_first_is_repaired_is_r
     assert (service.repaired, service.verified) == ([first, second], {"verified/state/0": 5})
 
 
-async def test_void_positions_are_verified_from_the_start() -> None:
-    repair, _ = made()
+async def test_void_positions_are_verified_from_the_start_and_the_store_is_published() -> None:
+    repair, service = made()
     repair._start = {("state", 0): 9, ("state", 1): 9}
+    read(repair, record(3, EPOCH))
     repair.void({("state", 0): "LOG_WENT_BACK"})
     assert repair.positions() == {("state", 1): 9}
+    await repair._announced()
+    await repair._announced()
+    assert service.announced == 1
+    await repair._settle(float("inf"), KEY)
+    assert service.verified == {}  # of the topic that was
 
 
 async def test_what_contradicts_the_version_that_stands_is_parked_and_overruled() -> None:
