@@ -90,6 +90,10 @@ def _of_binding(message: Any) -> Fields:
     return {"tenant": fact.tenant, "binding": fact.binding, "numbers": _numbers(fact.number)}
 
 
+def _of_retention(message: Any) -> Fields:
+    return {"tenant": message.tenant}
+
+
 def _of_decision(message: Any) -> Fields:
     call = f"{message.fact.carrier}/{message.fact.call_id}"
     return {"call": call, **_behind(message)}
@@ -132,6 +136,9 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
         (binding.BindingCreated, _of_binding),
         (binding.BindingUpdated, _of_binding),
         (binding.BindingReleased, _of_binding),
+        (binding.BucketPurged, _of_retention),
+        (binding.SubjectRestricted, _of_retention),
+        (binding.SubjectExported, _of_retention),
         (router.CallRouted, _of_decision),
         (router.CallRefused, _of_decision),
         (router.CallProgressed, _of_progress),

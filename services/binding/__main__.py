@@ -1,10 +1,11 @@
-"""`python -m services.binding`: settings, logs, serve until told to stop; or `rebuild`, `check`."""
+"""`python -m services.binding`: settings, logs, serve until told to stop; or `rebuild`, `check`,
+`purge`."""
 
 import gc
 import sys
 from typing import Final
 
-from services.binding.maintenance import maintain
+from services.binding.maintenance import maintain, purge
 from services.binding.service import start
 from services.binding.settings import BindingSettings
 from services.binding.store import SERVICE
@@ -27,6 +28,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["purge"]:
+        sys.exit(purge(sys.argv[2:], load(BindingSettings)))
     if asked := command():
         sys.exit(maintain(asked, load(BindingSettings)))
     run(main)

@@ -1,7 +1,8 @@
 """What a binding is and what may become of it. Pure: no I/O, no clock of its own.
 
 Refuses to know real numbers: a binding knows its parties by blind tag. Invariant: the version grows
-by exactly one with each change, and an ended binding never changes again.
+by exactly one with each change, and an ended binding never changes again, but for being
+erased.
 """
 
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ class Reason(IntEnum):
     REQUESTED = 1
     EXPIRED = 2
     UNCONFIRMED = 3
+    ERASURE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,11 @@ class Binding:
         return self.state is State.ACTIVE
 
     @property
+    def restricted(self) -> bool:
+        """A party asked to be erased: it is kept, and otherwise not there."""
+        return self.reason is Reason.ERASURE
+
+    @property
     def forget_ms(self) -> int:
         """When an ended binding's records go: its cooling is over and nobody asks any more."""
         return max(self.cool_until_ms, self.release_ms + REMEMBERED_MS)
@@ -199,6 +206,14 @@ class Binding:
             cool_until_ms=now + self.cooling_ms,
             requests=_recent(self.requests, now),
         )
+
+
+def erased(binding: Binding, now: int) -> Binding:
+    """The binding, ended if it was not, and shown to nobody from then on (R17). The one change that
+    an ended binding still takes."""
+    if binding.live:
+        return binding.released(now, Reason.ERASURE)
+    return replace(binding, version=binding.version + 1, reason=Reason.ERASURE, update_ms=now)
 
 
 def check_expiry(expire_ms: int, now: int, shortest_ms: int = SHORTEST_MS) -> None:

@@ -170,7 +170,7 @@ class Handlers:
         known = [stored for stored in found if stored is not None]  # else just forgotten
         for sequence in {stored.sequence for stored in known}:  # mostly 0; of several cells, each
             await self._bindings.published(sequence, _WAIT_SECONDS)
-        return [stored.binding for stored in known], token
+        return [stored.binding for stored in known if not stored.binding.restricted], token
 
     async def ids(self, wish: Find) -> tuple[Sequence[str], str]:
         """A page of ids of bindings, oldest first, and the token of the next."""
@@ -247,13 +247,13 @@ class Handlers:
         if answer.body_hash != body:
             raise AlreadyExists("REQUEST_ID_REUSED", "the request id came with another body")
         stored = await self._bindings.get(answer.binding)
-        if stored is None:
+        if stored is None or stored.binding.restricted:
             raise _not_found(answer.binding)
         return Applied(stored.binding, stored.sequence)
 
     async def _stored(self, tenant: str, binding: str) -> Stored:
         stored = await self._bindings.get(binding)
-        if stored is None or stored.binding.tenant != tenant:
+        if stored is None or stored.binding.tenant != tenant or stored.binding.restricted:
             raise _not_found(binding)
         return stored
 

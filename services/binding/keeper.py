@@ -106,8 +106,7 @@ class Keeper:
 
 def of_cell(keys: RouteKeys, keyring: KeyRing, clock: Clock, bootstrap: str, cell: Cell) -> Keeper:
     """The keeper of a cell on Kafka."""
-    source = f"/axbridge/{cell.service}/{cell.name}".encode()
-    return Keeper(keys, keyring, clock, lambda: read_keys(bootstrap), source)
+    return Keeper(keys, keyring, clock, lambda: read_keys(bootstrap), cell.source.encode())
 
 
 async def read_keys(bootstrap: str, topic: str = BINDING_KEYS.name) -> dict[str, Record]:

@@ -1,17 +1,20 @@
-"""`python -m services.binding rebuild` and `check`: what a person asks of the cell.
+"""`python -m services.binding rebuild`, `check`, `purge`: what a person asks of the cell.
 
 Refuses to know how the store is laid out but for what two stores of the same bindings may differ
 in. Invariant: everything else that the store holds is compared.
 """
 
 import asyncio
+import json
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any
 
+from services.binding import purger
 from services.binding.service import cell_of, parts_of
 from services.binding.settings import BindingSettings
-from services.runtime.clock import SystemClock
+from services.runtime.clock import ManualClock, SystemClock
 from services.runtime.maintenance import maintained
 
 
@@ -32,6 +35,30 @@ async def _maintain(command: str, settings: BindingSettings) -> int:
     return worst
 
 
+def purge(given: list[str], settings: BindingSettings) -> int:
+    """`purge`: ends the buckets that are over, as the cell's owner does every hour, and says which.
+    The owner publishes it: with no service running nothing is acknowledged, and it is repeated."""
+    asked = purger.arguments(given)
+    return asyncio.run(_purge(settings, asked.since, asked.now))
+
+
+async def _purge(settings: BindingSettings, since: str, now: datetime | None) -> int:
+    clock = ManualClock(now) if now else SystemClock()
+    for name in settings.cells:
+        cell = cell_of(settings, name)
+        await cell.open()
+        try:
+            done = await parts_of(settings, cell, clock).purger.purge(since)
+        finally:
+            await cell.close()
+        for each in done:
+            print(json.dumps({
+                "cell": name, "bucket": each.bucket, "bindings": each.dropped_bindings,
+                "erasures": each.dropped_erasures,
+            }))  # fmt: skip
+    return 0
+
+
 def comparable_at(now: int, name: str, value: Any) -> Any:
     """See maintenance.Comparable. What is left out: places in the outbox (a restored record has
     none); cooling that is over, of which the store forgets the mark earlier or later; and a
@@ -39,7 +66,7 @@ def comparable_at(now: int, name: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kind = name.partition(":")[0]
-    if kind in ("binding", "key"):
+    if kind in ("binding", "key", "ledger"):
         return {part: held for part, held in value.items() if part != b"sq"}
     if kind == "number":
         kept = {part: held for part, held in value.items() if part != b"epoch" and held != b"0"}

@@ -33,6 +33,7 @@ REASONS: Final = {
     Reason.REQUESTED: binding_pb2.RELEASE_REASON_REQUESTED,
     Reason.EXPIRED: binding_pb2.RELEASE_REASON_EXPIRED,
     Reason.UNCONFIRMED: binding_pb2.RELEASE_REASON_UNCONFIRMED,
+    Reason.ERASURE: binding_pb2.RELEASE_REASON_ERASURE,
 }
 
 

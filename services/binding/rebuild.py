@@ -14,6 +14,7 @@ from axbridge.binding.v1 import events_pb2
 from axbridge.runtime.v1 import outbox_pb2
 
 from services.binding.domain import Binding, Reason
+from services.binding.ledger import Ledger, Place
 from services.binding.messages import from_record, read_route, read_state
 from services.binding.ports import Stored
 from services.binding.records import Records
@@ -53,6 +54,7 @@ class BindingRebuild:
         self._bindings = bindings
         self._records = records
         self._refill = Refill(cell, bindings, tags, clock)
+        self._ledger = Ledger(cell, records, clock)
         self._clock = clock
         self._source = cell.source.encode()
         self._announced = tuple(cell.key(kind, "").encode() for kind in ("binding", "key"))
@@ -74,6 +76,7 @@ class BindingRebuild:
             await self._judge(newest, store_epoch)
             return
         if records[0].topic == topics.BINDING_STATE.name:
+            newest = await self._ledger.restore(newest, store_epoch)
             newest = await self._refill.put(newest, store_epoch)
         await asyncio.gather(*(self._restore(record, store_epoch) for record in newest))
 
@@ -87,6 +90,7 @@ class BindingRebuild:
         if suspects:
             _LOG.warning("unacknowledged routes overruled", count=len(suspects))
         await asyncio.gather(*(self._announce(each, store_epoch) for each in recent))
+        await self._ledger.finish(store_epoch)
         await self._refill.begin()  # used up
 
     async def _announce(self, binding: str, epoch: bytes | None = None) -> int:
@@ -102,6 +106,8 @@ class BindingRebuild:
             return False
         if record.topic == topics.BINDING_KEYS.name:
             return await self._repair_key(record)
+        if (place := Place.parse(record.key.decode())) is not None:
+            return await self._ledger.repair(place, record)
         stored, seen = await self._get(record.key.decode().partition("/")[2]), _version(record)
         if stored is None and record.value is None:
             return False

@@ -68,32 +68,28 @@ class Records:
 
     def cell(self, cell: str, epoch: int, now: int) -> outbox_pb2.OutboxRecord:
         """The record of a cell's newest owner."""
-        topic = topics.BINDING_STATE
-        value = events_pb2.StateRecord(cell=events_pb2.CellRecord(epoch=epoch))
-        return outbox_pb2.OutboxRecord(
-            topic=topic.name,
-            partition=topics.partition_of(f"cell/{cell}", self._partitions[topic.name]),
-            key=f"cell/{cell}".encode(),
-            value=value.SerializeToString(),
-            type=topic.messages[0],
-            time_ms=now,
-            version=epoch,
-        )
+        value = events_pb2.StateRecord(cell=events_pb2.CellRecord(epoch=epoch)).SerializeToString()
+        return self.made(topics.BINDING_STATE, f"cell/{cell}", value, now, epoch)
 
     def route_key(self, key_id: str, value: bytes, now: int, version: int = 1) -> bytes:
         """The outbox entry that announces a route key's record, or its end: an empty one."""
-        topic = topics.BINDING_KEYS
-        record = outbox_pb2.OutboxRecord(
+        record = self.made(topics.BINDING_KEYS, key_id, value, now, version)
+        return outbox_pb2.OutboxEntry(records=[record]).SerializeToString()
+
+    def made(
+        self, topic: topics.Topic, key: str, value: bytes, time_ms: int, version: int
+    ) -> outbox_pb2.OutboxRecord:
+        """A record that its key alone places; an empty value ends it."""
+        return outbox_pb2.OutboxRecord(
             topic=topic.name,
-            partition=topics.partition_of(key_id, self._partitions[topic.name]),
-            key=key_id.encode(),
+            partition=topics.partition_of(key, self._partitions[topic.name]),
+            key=key.encode(),
             value=value,
             tombstone=not value,
             type=topic.messages[0],
-            time_ms=now,
+            time_ms=time_ms,
             version=version,
         )
-        return outbox_pb2.OutboxEntry(records=[record]).SerializeToString()
 
     def _compacted(
         self, topic: topics.Topic, binding: Binding, value: bytes

@@ -101,7 +101,7 @@ class RouteKeys:
         message = events_pb2.RouteKey.FromString(stands)
         self._keyring.destroy(wrapping_name(key_id, self._label))
         for name in (message.wrapped.key_id, message.previous_wrapping):
-            if name and name.endswith(key_id.rpartition("/")[2]):
+            if name and name.endswith(f"/{key_id.split('/')[2]}"):  # not one of all days
                 self._keyring.destroy(name)
         await self._change(key_id, version, b"", max(seen, int(version)) + 1)
 

@@ -9,15 +9,21 @@ from collections.abc import Collection, Coroutine
 from typing import Any, Final, NamedTuple
 
 from axbridge.binding.v1 import binding_service_pb2_grpc as pb_grpc
+from axbridge.binding.v1 import retention_service_pb2_grpc as retention_grpc
 from confluent_kafka.admin import AdminClient
 
 from services.binding import keeper, sweeper
 from services.binding.clients import AllocatorNumbers
+from services.binding.erasure import Erasures
+from services.binding.export import Exports, reader_of
 from services.binding.handlers import Handlers
+from services.binding.ledger import Ledger
 from services.binding.ports import Bindings, Numbers
+from services.binding.purger import Purger, tenants_of
 from services.binding.readiness import Readiness
 from services.binding.rebuild import BindingRebuild
 from services.binding.records import Records
+from services.binding.retentionservicer import RetentionServicer
 from services.binding.routekeys import RouteKeys
 from services.binding.servicer import BindingServicer
 from services.binding.settings import BindingSettings
@@ -41,6 +47,7 @@ _TOPICS: Final = (
     topics.BINDING_STATE,
     topics.BINDING_ROUTES,
     topics.BINDING_KEYS,
+    topics.BINDING_RETENTION,
 )
 
 
@@ -51,7 +58,11 @@ class Parts(NamedTuple):
     tags: KeyedTags
     keys: RouteKeys
     bindings: CellBindings
+    purger: Purger
     rebuild: BindingRebuild
+    ledger: Ledger
+    erasures: Erasures
+    exports: Exports
 
 
 def cell_of(settings: BindingSettings, name: str = "") -> Cell:
@@ -66,9 +77,14 @@ def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
     evidence = EvidenceWriter(EvidenceKeys.load_public(settings.evidence_public_key), ring)
     tags = KeyedTags(ring)
     keys = RouteKeys(cell, records, ring, clock, settings.route_wrapping)
-    vault = Vault(PurgeSealer(ring), evidence, cell.source.rpartition("/")[2])
+    sealer, ledger = PurgeSealer(ring), Ledger(cell, records, clock)
+    vault = Vault(sealer, evidence, cell.source.rpartition("/")[2])
     bindings = CellBindings(cell, records, vault, keys, clock)
-    return Parts(ring, tags, keys, bindings, BindingRebuild(cell, bindings, records, tags, clock))
+    purger = Purger(cell, bindings, records, ring, clock, tenants_of(cell, kafka))
+    rebuild = BindingRebuild(cell, bindings, records, tags, clock)
+    erasures = Erasures(bindings, ledger, tags, sealer, TimeOrderedIds(clock), clock)
+    exports = Exports(cell, bindings, ledger, records, tags, sealer, clock, reader_of(kafka))
+    return Parts(ring, tags, keys, bindings, purger, rebuild, ledger, erasures, exports)
 
 
 async def start(settings: BindingSettings) -> tuple[AioServer, int]:
@@ -91,6 +107,10 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
         leases = SpreadNumbers(numbers, settings.cells_of)
     handlers = Handlers(bindings, leases, own.tags, TimeOrderedIds(clock), clock, shortest)
     server.add(pb_grpc.add_BindingServiceServicer_to_server, BindingServicer(handlers, clock))
+    erasures = {name: each.erasures for name, each in parts.items()}
+    own.exports.look_in([parts[name].ledger for name in cells if name != settings.cell])
+    retention = RetentionServicer(erasures, own.exports, settings.cells_of)
+    server.add(retention_grpc.add_RetentionServiceServicer_to_server, retention)
 
     def task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task whose failure ends the process: nothing is relayed half."""
@@ -115,10 +135,11 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
 def _owner(
     cell: Cell, parts: Parts, settings: BindingSettings, clock: Clock, metrics: Metrics
 ) -> Owner:
-    """Whoever owns the cell sweeps it and keeps its route keys."""
+    """Whoever owns the cell sweeps it, keeps its route keys, purges and erases."""
     kafka, bindings = settings.kafka_bootstrap, parts.bindings
     jobs = [make(bindings, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
     jobs.append(keeper.of_cell(parts.keys, parts.ring, clock, kafka, cell).run)
+    jobs += [parts.purger.run, parts.erasures.run]
     return Owner(cell, kafka, parts.rebuild, jobs=jobs, metrics=metrics)
 
 

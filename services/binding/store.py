@@ -24,7 +24,7 @@ from services.runtime.phone import PhoneNumber
 _LUA: Final = Path(__file__).parent / "store"
 SERVICE: Final = "binding"
 LIBRARY: Final = library(
-    SERVICE, [_LUA / f"{part}.lua" for part in ("apply", "commands", "reads", "keys")]
+    SERVICE, [_LUA / f"{part}.lua" for part in ("apply", "commands", "reads", "keys", "ledger")]
 )
 _HASH: Final = 16  # octets of a body hash, in front of the binding's id
 
@@ -64,7 +64,7 @@ class CellBindings:
         self, binding: Binding, a: PhoneNumber, b: PhoneNumber, order_tag: bytes, lease: Lease
     ) -> int:
         """See ports.Bindings."""
-        route = await self._keys.get(self._vault.route_key_id(binding))
+        route = await self._keys.get(self.route_key_id(binding))
         put = self._put(binding, self._vault.seal_new(binding, a, b, route), order_tag.hex())
         request = binding.requests[0]
         put.keys.append(self._request(binding.tenant, request.request_id))
@@ -141,7 +141,7 @@ class CellBindings:
             return self._put(new, self._vault.seal_ended(new, copies), order_tag)
         assert copies.callee_a is not None
         before = await self._keys.get(copies.callee_a.key_id, epoch)
-        after = await self._keys.get(self._vault.route_key_id(new), epoch)
+        after = await self._keys.get(self.route_key_id(new), epoch)
         return self._put(
             new, self._vault.seal_again(old.binding, copies, new, before, after), order_tag
         )
@@ -200,6 +200,42 @@ class CellBindings:
         keys = self._places(b, _sealings(old).order_tag)
         keys += (self._request(b.tenant, each.request_id) for each in b.requests)
         return Put(keys, [b.id, b.version, entry, b.tag_a, b.tag_b])
+
+    @property
+    def retention_months(self) -> int:
+        """How long the sealed part of a binding is kept after its end."""
+        return self._vault.retention_months
+
+    def bucket(self, binding: Binding) -> str:
+        """The purge bucket that the binding's sealed part is in."""
+        return self._vault.bucket(binding)
+
+    async def overdue(self, what: Literal["expiry", "forget"], until_ms: int) -> Sequence[str]:
+        """Some bindings that were due before that moment."""
+        _, *ids = await self._cell.call("overdue", [self._cell.key(what)], [f"({until_ms}"])
+        return [each.decode() for each in ids]
+
+    async def restrict(self, old: Stored, new: Binding) -> int:
+        """Stores and announces the erased version of a binding, ended or not.
+
+        Raises:
+            Lost: it is not at `old` any more.
+        """
+        put = await self.again(old, new)
+        return _applied(
+            await self._cell.call("restrict", put.keys, [*put.args, old.binding.version])
+        )
+
+    async def purge(self, old: Stored) -> int:
+        """Drops a binding whose retention is over, whatever its state, and publishes that.
+
+        Raises:
+            Lost: it is not at `old` any more.
+        """
+        b = old.binding
+        entry = self._records.tombstones(b.number, b.id, b.version, self._clock.epoch_ms())
+        put = self.dropping(old, entry)
+        return _applied(await self._cell.call("forget", put.keys, [*put.args, "purge"]))
 
     def route_key_id(self, binding: Binding) -> str:
         """The id of the key for the binding's route copies."""

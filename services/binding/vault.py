@@ -70,6 +70,15 @@ class Vault:
         self._place = "" if cell == FIRST_CELL else f"@{cell}"
         self._evidence = evidence
 
+    @property
+    def retention_months(self) -> int:
+        """How long sealed parts are kept after the end."""
+        return self._purge.months
+
+    def bucket(self, binding: Binding) -> str:
+        """The name of the binding's purge bucket."""
+        return purge_key_id(binding.tenant, _end(binding), self._purge.months)
+
     def route_key_id(self, binding: Binding) -> str:
         """The id of the key for the binding's route copies."""
         return route_key_id(binding.tenant + self._place, _end(binding))
@@ -101,7 +110,7 @@ class Vault:
         a = open_sealed(before.key, copies.callee_a, _bound(old, "a"))
         b = open_sealed(before.key, copies.callee_b, _bound(old, "b"))
         evidence = copies.evidence
-        if evidence is None or not evidence.key_id.endswith(purge_key_id(new.tenant, _end(new))):
+        if evidence is None or not evidence.key_id.endswith(self.bucket(new)):
             evidence = self._evidence.seal(
                 new.tenant,
                 _end(new),
@@ -114,7 +123,10 @@ class Vault:
         """The copies of an ended binding: no callee, the rest for the purge bucket it has had."""
         if copies.secrets is None:
             return Copies(None, None, None, None)
-        secrets = self._seal_secrets(binding, copies.evidence)
+        try:
+            secrets = self._seal_secrets(binding, copies.evidence)
+        except KeyDestroyed:  # erased before it could be ended: there is nothing left to keep
+            return Copies(None, None, None, None)
         return Copies(None, None, copies.evidence, secrets)
 
     def open(self, record: events_pb2.BindingRecord) -> Opened:

@@ -25,6 +25,7 @@ from services.runtime.keyring import KeyDestroyed, KeyRing
 
 __all__ = [
     "EvidenceWriter", "PurgeSealer", "SealBroken", "Sealed", "Tagger", "associated",
+    "bucket_month", "month_begin", "month_of",
     "open_evidence", "open_sealed", "purge_key_id", "route_associated", "seal",
 ]  # fmt: skip
 
@@ -58,9 +59,23 @@ def purge_key_id(tenant: str, end: datetime, retention_months: int = 6) -> str:
 
     Its key may be destroyed once that month is over, so the retention is never cut short.
     """
-    day = _utc(end)
-    year, month = divmod(day.year * 12 + day.month - 1 + retention_months, 12)
-    return f"purge/{tenant}/{year:04d}{month + 1:02d}"
+    return f"purge/{tenant}/{month_begin(month_of(end) + retention_months):%Y%m}"
+
+
+def bucket_month(key_id: str) -> int:
+    """The month in a bucket's name, as `month_of` counts. Raises ValueError."""
+    return int(key_id[-6:-2]) * 12 + int(key_id[-2:]) - 1
+
+
+def month_of(moment: datetime) -> int:
+    """The UTC month as 12 x year + month - 1, so that months can be counted."""
+    day = _utc(moment)
+    return day.year * 12 + day.month - 1
+
+
+def month_begin(month: int) -> datetime:
+    """When a month of `month_of` begins."""
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
 class PurgeSealer:
@@ -68,7 +83,7 @@ class PurgeSealer:
 
     def __init__(self, keyring: KeyRing, retention_months: int = 6) -> None:
         self._keyring = keyring
-        self._months = retention_months
+        self.months = retention_months
 
     def seal(self, tenant: str, end: datetime, plaintext: bytes, associated: bytes) -> Sealed:
         """The plaintext in a box that can be opened until the bucket's key is destroyed.
@@ -76,7 +91,7 @@ class PurgeSealer:
         Raises:
             KeyDestroyed: the bucket of so early an end has been erased already.
         """
-        key_id = purge_key_id(tenant, end, self._months)
+        key_id = purge_key_id(tenant, end, self.months)
         return seal(self._keyring.derive(key_id, b"seal/v1"), key_id, plaintext, associated)
 
     def open(self, sealed: Sealed, associated: bytes) -> bytes:

@@ -80,6 +80,14 @@ BINDING_ROUTES: Final = _compacted(
 BINDING_KEYS: Final = _compacted(
     "binding.keys.v1", "binding", "the key's id", "axbridge.binding.v1.RouteKey"
 )
+BINDING_RETENTION: Final = _events(
+    "binding.retention.v1",
+    "binding",
+    "see the message",
+    "axbridge.binding.v1.BucketPurged",
+    "axbridge.binding.v1.SubjectRestricted",
+    "axbridge.binding.v1.SubjectExported",
+)
 ROUTER_CALLS: Final = _events(
     "router.calls.v1",
     "router",
@@ -99,6 +107,7 @@ CATALOGUE: Final = (
     BINDING_STATE,
     BINDING_ROUTES,
     BINDING_KEYS,
+    BINDING_RETENTION,
     ROUTER_CALLS,
     ROUTER_RECORDS,
 )

@@ -49,7 +49,8 @@ def route_key_day(key_id: str) -> date | None:
 
 
 def route_key_tenant(key_id: str) -> str:
-    """The tenant in a route key's name; empty where there is none."""
+    """The tenant in a route key's name, with `@<cell>` for keys of a further cell; empty where
+    there is none."""
     named = _ROUTE_ID.fullmatch(key_id)
     return named[1] if named else ""
 

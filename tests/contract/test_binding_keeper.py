@@ -35,33 +35,33 @@ class Kept:
         return newest | self.foreign
 
 
-def day(days: int) -> str:
-    return route_key_id("didi", TODAY + timedelta(days=days))
+def day(ready: ReadyCell, days: int) -> str:
+    return route_key_id(f"didi@{ready.cell.name}", TODAY + timedelta(days=days))
 
 
 async def test_keys_are_made_a_week_ahead_and_end_a_day_after(valkey_url: str) -> None:
     async with ready_cell(valkey_url) as ready:
         early = Kept(ready, now=TODAY - timedelta(days=2))
-        await early.keys.get(day(-2))
+        await early.keys.get(day(ready, -2))
         late = ready.on("binding.keys.v1")[0]
         kept = Kept(ready)
         await kept.keeper.keep()
         newest = await kept.read()
         standing = sorted(key for key, record in newest.items() if record.value is not None)
-        assert newest[day(-2)].value is None
+        assert newest[day(ready, -2)].value is None
         # The key that ended was the tenant's only one: it is still the tenant's.
-        assert standing == [day(n) for n in range(8)]
+        assert standing == [day(ready, n) for n in range(8)]
         published = len(ready.on("binding.keys.v1"))
         await kept.keeper.keep()  # nothing is left to do
         assert len(ready.on("binding.keys.v1")) == published
-        kept.foreign[day(-2)] = late  # comes behind its tombstone
+        kept.foreign[day(ready, -2)] = late  # comes behind its tombstone
         await kept.keeper.keep()
         assert ready.on("binding.keys.v1")[-1].value is None
 
 
 async def test_a_label_is_rotated_without_touching_what_is_sealed(valkey_url: str) -> None:
     async with ready_cell(valkey_url) as ready:
-        before = await Kept(ready).keys.get(day(0))
+        before = await Kept(ready).keys.get(day(ready, 0))
         old = wrapping(ready.on("binding.keys.v1")[0])
         rotated = Kept(ready, "2")
         await rotated.keeper.keep()
@@ -70,19 +70,19 @@ async def test_a_label_is_rotated_without_touching_what_is_sealed(valkey_url: st
         ready.keyring.derive(old, b"wrap/v1")  # routers open both meanwhile
         rotated.clock.advance(timedelta(minutes=61))
         # Another cell has yet to do it: its record is under the old key.
-        rotated.foreign["route/other/" + day(0)[-8:]] = ready.on("binding.keys.v1")[0]
+        rotated.foreign["route/other/20260101"] = ready.on("binding.keys.v1")[0]
         await rotated.keeper.keep()
         ready.keyring.derive(old, b"wrap/v1")
         rotated.foreign.clear()
         await rotated.keeper.keep()
         with pytest.raises(KeyDestroyed):
             ready.keyring.derive(old, b"wrap/v1")
-        assert await Kept(ready, "2").keys.get(day(0)) == before
+        assert await Kept(ready, "2").keys.get(day(ready, 0)) == before
 
 
 async def test_keys_of_other_cells_are_not_touched(valkey_url: str) -> None:
     async with ready_cell(valkey_url) as one, ready_cell(valkey_url) as other:
-        await Kept(one, now=TODAY - timedelta(days=2)).keys.get(day(-2))
+        await Kept(one, now=TODAY - timedelta(days=2)).keys.get(day(one, -2))
         kept = Kept(other)
         kept.foreign = {r.key.decode(): r for r in one.on("binding.keys.v1")}
         await kept.keeper.keep()

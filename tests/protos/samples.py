@@ -15,6 +15,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tests.protos.retention_samples import RETENTION
+
 NUMBER = "700123456780001"
 
 
@@ -243,4 +245,4 @@ SAMPLES: dict[str, Message] = {
     "router.v1.CallSecrets": router.CallSecrets(
         caller_tag=bytes(range(16)), caller_evidence=sealed("evidence/taxi/202608", 0xD2)
     ),
-}
+} | RETENTION

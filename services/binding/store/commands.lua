@@ -90,7 +90,8 @@ end)
 
 -- Drops an ended binding: its record, indexes and request ids, and marks that no longer cool.
 -- With an entry (the tombstones) only when its time has come; without, a tombstone was read.
--- args: 3 id, 4 version, 5 outbox entry, 6 tag of A, 7 tag of B. Keys as above.
+-- args: 3 id, 4 version, 5 outbox entry, 6 tag of A, 7 tag of B, 8 'purge': at any time, and though
+-- it never ended. Keys as above.
 export('forget', function(keys, args)
   local publish = args[5] ~= ''
   local refusal = (publish and cell_check or cell_check_read)(keys, args)
@@ -98,7 +99,7 @@ export('forget', function(keys, args)
   local state = redis.call('HMGET', keys[3], 'v', 's')
   if state[1] ~= args[4] then return {'STALE'} end
   local now = now_ms()
-  if publish then
+  if publish and args[8] ~= 'purge' then
     local at = redis.call('ZSCORE', keys[11], args[3])
     if not at or tonumber(at) > now then return {'EARLY'} end
   end

@@ -59,6 +59,9 @@ ONE = number(1)
             routed("1", serial=1),
             {"tenant": "taxi", "binding": "b1", "call": "c/1", "numbers": (ONE,)},
         ),
+        (binding.BucketPurged(tenant="taxi"), {"tenant": "taxi"}),
+        (binding.SubjectRestricted(tenant="taxi"), {"tenant": "taxi"}),
+        (binding.SubjectExported(tenant="taxi"), {"tenant": "taxi"}),
         (router.CallRefused(fact=FACT), {"call": "c/1"}),
         (router.CallProgressed(fact=FACT), {"call": "c/1"}),
         (

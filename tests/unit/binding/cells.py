@@ -28,7 +28,14 @@ from tests.factories import unique
 
 RECORDS = Records(
     dict.fromkeys(
-        ("binding.bindings.v1", "binding.state.v1", "binding.routes.v1", "binding.keys.v1"), 4
+        (
+            "binding.bindings.v1",
+            "binding.state.v1",
+            "binding.routes.v1",
+            "binding.keys.v1",
+            "binding.retention.v1",
+        ),
+        4,
     )
 )
 HEALER = b"healing"
@@ -44,7 +51,8 @@ class ReadyCell:
 
     def __post_init__(self) -> None:
         clock, tags = SystemClock(), KeyedTags(self.keyring)
-        public = X25519PrivateKey.generate().public_key().public_bytes_raw()
+        pair = X25519PrivateKey.generate()
+        self.private, public = pair.private_bytes_raw(), pair.public_key().public_bytes_raw()
         vault = Vault(PurgeSealer(self.keyring), EvidenceWriter(public, self.keyring))
         keys = RouteKeys(self.cell, RECORDS, self.keyring, clock)
         self.tags = tags
