@@ -40,30 +40,34 @@ def _made(admin: AdminClient, topic: str) -> bool:
     return True
 
 
-def read(bootstrap: str, topic: str, sink: MemorySink, values: Sequence[str]) -> None:
-    with running(follower(bootstrap, topic, sink)):
+def read(
+    bootstrap: str, topic: str, sink: MemorySink, values: Sequence[str], group: str | None = None
+) -> None:
+    with running(follower(bootstrap, topic, sink, group)):
         eventually(lambda: sink.values == list(values), 20)
 
 
+@pytest.mark.parametrize("grouped", [False, True])
 def test_a_topic_made_anew_between_two_runs_is_read_from_its_start(
-    kafka_bootstrap: str, topic: str
+    kafka_bootstrap: str, topic: str, grouped: bool
 ) -> None:
     """It has more records than were read, so only its id tells."""
-    sink = MemorySink()
+    sink, group = MemorySink(), topic if grouped else None
     produce(kafka_bootstrap, topic, "a", "b")
-    read(kafka_bootstrap, topic, sink, ["a", "b"])
+    read(kafka_bootstrap, topic, sink, ["a", "b"], group)
     remake(kafka_bootstrap, topic)
     produce(kafka_bootstrap, topic, "c", "d", "e")
-    read(kafka_bootstrap, topic, sink, ["a", "b", "c", "d", "e"])
+    read(kafka_bootstrap, topic, sink, ["a", "b", "c", "d", "e"], group)
     assert sink.voided == [{(topic, 0): REPLACED, (topic, IDENTITY): REPLACED}]
 
 
+@pytest.mark.parametrize("grouped", [False, True])
 def test_a_topic_made_anew_under_a_reader_is_read_from_its_start(
-    kafka_bootstrap: str, topic: str
+    kafka_bootstrap: str, topic: str, grouped: bool
 ) -> None:
     sink = MemorySink()
     produce(kafka_bootstrap, topic, "a", "b")
-    follow = follower(kafka_bootstrap, topic, sink)
+    follow = follower(kafka_bootstrap, topic, sink, topic if grouped else None)
     with running(follow) as raised:
         eventually(lambda: sink.values == ["a", "b"], 20)
         remake(kafka_bootstrap, topic)
