@@ -22,6 +22,7 @@ from services.runtime.keyring import MemoryKeyRing
 from services.runtime.phone import PhoneNumber
 from services.runtime.record import Record
 from services.runtime.sealing import EvidenceWriter, PurgeSealer
+from services.runtime.sm import Suite
 from services.runtime.wrapping import new_route_key, wrap_route_key
 from tests.unit.binding.memory import TENANT
 from tests.unit.router.memoryview import MemoryView
@@ -32,9 +33,10 @@ A, B, C, D = (PhoneNumber(f"+8613{n}12345678") for n in (5, 6, 7, 8))
 class Chain:
     """A tenant's keys, its vault, and a router's view of what was published."""
 
-    def __init__(self) -> None:
+    def __init__(self, suite: Suite = "aes") -> None:
         self.clock = ManualClock()
         self.ring = MemoryKeyRing()
+        self.ring.suites[TENANT] = suite
         self.tags = KeyedTags(self.ring)
         self.private = X25519PrivateKey.generate()
         public = self.private.public_key().public_bytes_raw()

@@ -144,9 +144,10 @@ class Vault:
     def _sealed(
         self, binding: Binding, a: bytes, b: bytes, route: RouteSeal, evidence: Sealed
     ) -> Copies:
+        suite = self._purge.suite(binding.tenant)
         return Copies(
-            seal(route.key, route.key_id, a, _bound(binding, "a")),
-            seal(route.key, route.key_id, b, _bound(binding, "b")),
+            seal(route.key, route.key_id, a, _bound(binding, "a"), suite),
+            seal(route.key, route.key_id, b, _bound(binding, "b"), suite),
             evidence,
             self._seal_secrets(binding, evidence),
         )

@@ -13,10 +13,8 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
 from axbridge.router.v1 import events_pb2
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hmac import HMAC
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.router.domain import Entry
 from services.router.ports import KeyUnavailable
@@ -24,8 +22,8 @@ from services.router.view import Copy
 from services.runtime.aead import NONCE, Cipher
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.keyring import KeyDestroyed, KeyRing
-from services.runtime.sealing import SealBroken, Sealed, purge_key_id
-from services.runtime.wrapping import route_key_over, unwrap_route_key
+from services.runtime.sealing import SealBroken, Sealed, evidence_key, hash_of, purge_key_id
+from services.runtime.wrapping import route_key_over, suite_for, unwrap_route_key
 
 _KEPT_SECONDS: Final = 30.0
 _READY_SECONDS: Final = 1.0
@@ -41,7 +39,7 @@ class CallerTagger:
     and copied: a third of the time, and unlike `hmac.digest` it keeps the interpreter."""
 
     def __init__(self, keyring: KeyRing, clock: Clock | None = None) -> None:
-        self._derive = keyring.derive
+        self._derive, self._suite = keyring.derive, keyring.suite
         self._monotonic = (clock or SystemClock()).monotonic
         self._kept: dict[str, tuple[Callable[[], HMAC], float]] = {}
 
@@ -57,7 +55,7 @@ class CallerTagger:
     def _begin(self, tenant: str) -> tuple[Callable[[], HMAC], float]:
         self._kept.pop(tenant, None)
         until = self._monotonic() + _READY_SECONDS  # then the ring is asked: it may be destroyed
-        begun = HMAC(self._derive(f"tags/{tenant}", b"tag/v1"), hashes.SHA256())
+        begun = HMAC(self._derive(f"tags/{tenant}", b"tag/v1"), hash_of(self._suite(tenant)))
         begun.update(f"axbridge/party/v1\x1f{tenant}\x1f".encode())
         if len(self._kept) >= _KEPT:
             self._kept.clear()
@@ -108,7 +106,8 @@ class RouteOpener:
         key = unwrap_route_key(self._keyring, key_id, Sealed(wrapped.key_id, wrapped.box))
         if len(self._kept) >= _KEPT:
             self._kept.clear()
-        made = self._kept[key_id] = Cipher(key, key_id).open, until
+        suite = suite_for(self._keyring, key_id)
+        made = self._kept[key_id] = Cipher(key, key_id, suite).open, until
         return made
 
 
@@ -136,7 +135,7 @@ class CallerSealer:
     def __init__(
         self, keyring: KeyRing, evidence_public: bytes, clock: Clock | None = None
     ) -> None:
-        self._derive, self._public = keyring.derive, evidence_public
+        self._derive, self._suite, self._public = keyring.derive, keyring.suite, evidence_public
         self._monotonic = (clock or SystemClock()).monotonic
         self._prefix = f"evidence/{hashlib.sha256(evidence_public).hexdigest()[:8]}/"
         self._ready: dict[tuple[str, int], _Ready] = {}
@@ -176,12 +175,11 @@ class CallerSealer:
             self._writer = writer = self._new_writer(day)
         _, public, shared = writer
         bucket = purge_key_id(tenant, datetime.fromtimestamp(time_ms / 1000, UTC))
-        info = b"axbridge/evidence/v1" + public + self._public
-        derive = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive
-        evidence = derive(shared + self._derive(bucket, b"evidence/v1"))
+        root, suite = self._derive(bucket, b"evidence/v1"), self._suite(tenant)
+        evidence = evidence_key(shared, root, public, self._public, suite)
         ready = self._ready[tenant, day] = _Ready(
-            until, bucket, Cipher(self._derive(bucket, b"seal/v1"), bucket),
-            self._prefix + bucket, Cipher(evidence, self._prefix + bucket), public,
+            until, bucket, Cipher(self._derive(bucket, b"seal/v1"), bucket, suite),
+            self._prefix + bucket, Cipher(evidence, self._prefix + bucket, suite), public,
         )  # fmt: skip
         return ready
 

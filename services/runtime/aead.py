@@ -17,8 +17,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.runtime.errors import DataLoss
+from services.runtime.sm import Sm4Gcm, Suite
 
-_AES: Final = b"\x01"  # suite 1: AES-256-GCM, nonce of 12 octets, tag of 16
+# Both with a nonce of 12 octets and a tag of 16.
+_CIPHERS: Final[dict[bytes, type[AESGCM] | type[Sm4Gcm]]] = {b"\x01": AESGCM, b"\x02": Sm4Gcm}
+_OCTETS: Final[dict[Suite, bytes]] = {"aes": b"\x01", "sm": b"\x02"}
 NONCE: Final = 12
 _TAG: Final = 16
 _DRAWN: Final = 256  # nonces drawn at once: a system call, and a thread hand-over, per 256 boxes
@@ -55,12 +58,14 @@ def associated(*parts: str | int) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
-def seal(key: bytes, key_id: str, plaintext: bytes, associated: bytes) -> Sealed:
+def seal(
+    key: bytes, key_id: str, plaintext: bytes, associated: bytes, suite: Suite = "aes"
+) -> Sealed:
     """The plaintext in a fresh box under the 32-octet key."""
     # Random nonces: NIST SP 800-38D §8.3 allows 2^32 boxes per key, 140 million a day for a month.
-    nonce = _nonce()
-    bound = _bound(key_id.encode(), associated)
-    return Sealed(key_id, _AES + nonce + _cipher(key).encrypt(nonce, plaintext, bound))
+    nonce, octet = _nonce(), _OCTETS[suite]
+    bound = _bound(octet, key_id.encode(), associated)
+    return Sealed(key_id, octet + nonce + _cipher(octet, key).encrypt(nonce, plaintext, bound))
 
 
 def open_sealed(key: bytes, sealed: Sealed, associated: bytes) -> bytes:
@@ -70,11 +75,12 @@ def open_sealed(key: bytes, sealed: Sealed, associated: bytes) -> bytes:
         SealBroken: it was not sealed with this key, key id and associated data.
     """
     box, name = sealed.box, sealed.key_id.encode(errors="surrogatepass")
-    if box[:1] != _AES or len(box) < 1 + NONCE + _TAG or len(name) > 255:
+    octet = box[:1]
+    if octet not in _CIPHERS or len(box) < 1 + NONCE + _TAG or len(name) > 255:
         raise broken()
     nonce, ciphertext = box[1 : 1 + NONCE], box[1 + NONCE :]
     try:
-        return _cipher(key).decrypt(nonce, ciphertext, _bound(name, associated))
+        return _cipher(octet, key).decrypt(nonce, ciphertext, _bound(octet, name, associated))
     except InvalidTag:
         raise broken() from None
 
@@ -84,21 +90,30 @@ def broken() -> SealBroken:
     return SealBroken("SEAL_BROKEN", "a sealed value does not open")
 
 
-def _bound(name: bytes, associated: bytes) -> bytes:
-    return _AES + len(name).to_bytes(1) + name + associated  # the length keeps the two apart
+def suite_of(box: bytes) -> Suite:
+    """The suite that a box names. Raises SealBroken."""
+    for suite, octet in _OCTETS.items():
+        if box[:1] == octet:
+            return suite
+    raise broken()
+
+
+def _bound(octet: bytes, name: bytes, associated: bytes) -> bytes:
+    return octet + len(name).to_bytes(1) + name + associated  # the length keeps the two apart
 
 
 class _Ciphers:
     """Ciphers by key. Two threads may make one twice, or drop one early: both are harmless."""
 
     def __init__(self) -> None:
-        self._kept: dict[bytes, AESGCM] = {}
+        self._kept: dict[bytes, AESGCM | Sm4Gcm] = {}
         self._until = 0.0
 
-    def of(self, key: bytes) -> AESGCM:
-        """The key's cipher, kept or new."""
+    def of(self, octet: bytes, key: bytes) -> AESGCM | Sm4Gcm:
+        """The key's cipher of a suite, kept or new."""
+        name = octet + key
         if monotonic() < self._until:
-            kept = self._kept.get(key)
+            kept = self._kept.get(name)
             if kept is not None:
                 return kept
         else:
@@ -107,7 +122,7 @@ class _Ciphers:
             raise ValueError("a sealing key has 32 octets")
         if len(self._kept) >= _KEPT:
             self._kept = {}
-        cipher = self._kept[key] = AESGCM(key)
+        cipher = self._kept[name] = _CIPHERS[octet](key)
         return cipher
 
 
@@ -118,12 +133,13 @@ class Cipher:
     """A key held ready under its id, by one who may hold the key: `seal` and `open_sealed` for the
     box alone, in half their time."""
 
-    __slots__ = ("_bound", "_decrypt", "_encrypt")
+    __slots__ = ("_bound", "_decrypt", "_encrypt", "_octet")
 
-    def __init__(self, key: bytes, key_id: str) -> None:
-        cipher = _cipher(key)
+    def __init__(self, key: bytes, key_id: str, suite: Suite = "aes") -> None:
+        self._octet = _OCTETS[suite]
+        cipher = _cipher(self._octet, key)
         self._encrypt, self._decrypt = cipher.encrypt, cipher.decrypt
-        self._bound = _bound(key_id.encode(), b"")
+        self._bound = _bound(self._octet, key_id.encode(), b"")
 
     def seal(self, plaintext: bytes, associated: bytes) -> bytes:
         """The plaintext in a fresh box."""
@@ -131,7 +147,7 @@ class Cipher:
 
     def seal_with(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
         """The plaintext in the box of this nonce, which no other plaintext may ever get."""
-        return _AES + nonce + self._encrypt(nonce, plaintext, self._bound + associated)
+        return self._octet + nonce + self._encrypt(nonce, plaintext, self._bound + associated)
 
     def open(self, box: bytes, associated: bytes) -> bytes:
         """The plaintext.
@@ -139,7 +155,7 @@ class Cipher:
         Raises:
             SealBroken: it was not sealed with this key, key id and associated data.
         """
-        if box[:1] != _AES:
+        if box[:1] != self._octet:
             raise broken()
         try:
             return self._decrypt(box[1:13], box[13:], self._bound + associated)

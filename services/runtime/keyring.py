@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import DataLoss, NotFound
+from services.runtime.sm import Suite
 
 _NAME: Final = re.compile(r"[a-z0-9_-][a-z0-9._-]*(?:/[a-z0-9_-][a-z0-9._-]*)*", re.ASCII)
 _NAME_MAX: Final = 200  # with ".key" and a temporary suffix inside the 255 octets of a file name
@@ -53,12 +54,17 @@ class KeyRing(Protocol):
         If it fails half-way the key may live or be destroyed: repeat it.
         """
 
+    def suite(self, tenant: str) -> Suite:
+        """What is sealed and tagged with for the tenant. The ring knows, since all who share its
+        keys must agree; it never changes once the tenant has a tag key."""
+
 
 class MemoryKeyRing:
     """A ring that forgets everything with the process: for tests and benchmarks."""
 
     def __init__(self) -> None:
         self._keys: dict[str, bytes | None] = {}
+        self.suites: dict[str, Suite] = {}
 
     def derive(self, name: str, context: bytes) -> bytes:
         key = self._keys.setdefault(_valid(name), secrets.token_bytes(32))
@@ -68,6 +74,9 @@ class MemoryKeyRing:
 
     def destroy(self, name: str) -> None:
         self._keys[_valid(name)] = None
+
+    def suite(self, tenant: str) -> Suite:
+        return self.suites.get(tenant, "aes")
 
 
 class FileKeyRing:
@@ -83,6 +92,7 @@ class FileKeyRing:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._derived: dict[tuple[str, bytes], tuple[bytes, float]] = {}
         self._durable: set[str] = set()
+        self._suites: dict[str, tuple[Suite, float]] = {}
 
     def __repr__(self) -> str:
         return f"FileKeyRing({str(self._folder)!r})"
@@ -116,6 +126,31 @@ class FileKeyRing:
         _sync_folder(self._folder)
         for key in [key for key in list(self._derived) if key[0] == name]:
             self._derived.pop(key, None)
+
+    def suite(self, tenant: str) -> Suite:
+        hit = self._suites.get(tenant)
+        if hit is None or self._monotonic() >= hit[1]:
+            until = self._monotonic() + _FRESH_SECONDS
+            found: Suite = "sm" if self._marker(tenant).exists() else "aes"
+            hit = self._suites[tenant] = found, until
+        return hit[0]
+
+    def choose(self, tenant: str, suite: Suite) -> None:
+        """Chooses a tenant's suite, before anything is tagged for it. Raises ValueError: it is too
+        late for another one."""
+        marker = self._marker(tenant)
+        if suite == ("sm" if marker.exists() else "aes"):
+            return
+        if self._path(f"tags/{tenant}").exists():
+            raise ValueError("the tenant has tags of another suite")
+        if suite == "sm":
+            os.replace(self._written(marker, b"sm\n"), marker)
+        else:
+            marker.unlink()
+        _sync_folder(self._folder)
+
+    def _marker(self, tenant: str) -> Path:
+        return self._folder / f"{_valid(tenant)}.sm"
 
     def _root(self, name: str) -> bytes:
         path = self._path(name)
@@ -240,12 +275,20 @@ class EvidenceKeys:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """`init FOLDER`: makes the evidence key pair for local use, or keeps the one that is there."""
+    """`init FOLDER`: makes the evidence key pair for local use, or keeps the one that is there.
+    `suite FOLDER TENANT aes|sm`: see FileKeyRing.choose."""
     parser = argparse.ArgumentParser(prog="python -m services.runtime.keyring")
     commands = parser.add_subparsers(dest="command", required=True)
     init = commands.add_parser("init", help="make the evidence key pair unless it exists")
     init.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args(arguments).folder
+    choose = commands.add_parser("suite", help="choose the suite of a tenant that is new")
+    choose.add_argument("folder", type=Path, help="the key ring's")
+    choose.add_argument("tenant")
+    choose.add_argument("suite", choices=["aes", "sm"])
+    given = parser.parse_args(arguments)
+    folder: Path = given.folder
+    if given.command == "suite":
+        return FileKeyRing(folder).choose(given.tenant, given.suite)
     EvidenceKeys.generate(folder)
     print(f"evidence public key: {folder / EvidenceKeys.PUBLIC}")
 

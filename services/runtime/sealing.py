@@ -19,9 +19,18 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from services.runtime.aead import SealBroken, Sealed, associated, broken, open_sealed, seal
+from services.runtime.aead import (
+    SealBroken,
+    Sealed,
+    associated,
+    broken,
+    open_sealed,
+    seal,
+    suite_of,
+)
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.keyring import KeyDestroyed, KeyRing
+from services.runtime.sm import Suite
 
 __all__ = [
     "EvidenceWriter", "PurgeSealer", "SealBroken", "Sealed", "Tagger", "associated",
@@ -32,6 +41,7 @@ __all__ = [
 _BUCKET: Final = r"purge/[^/]+/\d{6}"
 _PURGE_ID: Final = re.compile(_BUCKET, re.ASCII)
 _EVIDENCE_ID: Final = re.compile(rf"evidence/([0-9a-f]{{8}})/({_BUCKET})", re.ASCII)
+_HASHES: Final[dict[Suite, str]] = {"aes": "sha256", "sm": "sm3"}
 _WRITER_KEYS: Final = 1024  # buckets of one day: two months of 512 tenants; beyond, start again
 
 
@@ -51,7 +61,7 @@ class Tagger:
 
     def _tag(self, tenant: str, message: str) -> bytes:
         key = self._keyring.derive(f"tags/{tenant}", b"tag/v1")
-        return hmac.digest(key, message.encode(), "sha256")[:16]
+        return hmac.digest(key, message.encode(), _HASHES[self._keyring.suite(tenant)])[:16]
 
 
 def purge_key_id(tenant: str, end: datetime, retention_months: int = 6) -> str:
@@ -83,7 +93,7 @@ class PurgeSealer:
 
     def __init__(self, keyring: KeyRing, retention_months: int = 6) -> None:
         self._keyring = keyring
-        self.months = retention_months
+        self.months, self.suite = retention_months, keyring.suite
 
     def seal(self, tenant: str, end: datetime, plaintext: bytes, associated: bytes) -> Sealed:
         """The plaintext in a box that can be opened until the bucket's key is destroyed.
@@ -92,7 +102,8 @@ class PurgeSealer:
             KeyDestroyed: the bucket of so early an end has been erased already.
         """
         key_id = purge_key_id(tenant, end, self.months)
-        return seal(self._keyring.derive(key_id, b"seal/v1"), key_id, plaintext, associated)
+        key, suite = self._keyring.derive(key_id, b"seal/v1"), self._keyring.suite(tenant)
+        return seal(key, key_id, plaintext, associated, suite)
 
     def open(self, sealed: Sealed, associated: bytes) -> bytes:
         """The plaintext.
@@ -154,11 +165,12 @@ class EvidenceWriter:
         if (today := self._clock.now().date()) != writer.day:
             # Two threads may both start the day: two writer keys, each in its own boxes.
             self._writer = writer = self._new_writer(today)
-        bucket = purge_key_id(tenant, end, self._months)
-        sealed = seal(self._key(writer, bucket), self._prefix + bucket, plaintext, associated)
+        bucket, suite = purge_key_id(tenant, end, self._months), self._keyring.suite(tenant)
+        key = self._key(writer, bucket, suite)
+        sealed = seal(key, self._prefix + bucket, plaintext, associated, suite)
         return Sealed(sealed.key_id, sealed.box[:1] + writer.public + sealed.box[1:])
 
-    def _key(self, writer: _Writer, bucket: str) -> bytes:
+    def _key(self, writer: _Writer, bucket: str, suite: Suite) -> bytes:
         try:
             root = self._keyring.derive(bucket, b"evidence/v1")
         except KeyDestroyed:
@@ -169,7 +181,7 @@ class EvidenceWriter:
             return hit[1]
         if len(writer.keys) >= _WRITER_KEYS:
             writer.keys.clear()
-        key = _evidence_key(writer.shared, root, writer.public, self._public)
+        key = evidence_key(writer.shared, root, writer.public, self._public, suite)
         writer.keys[bucket] = root, key
         return key
 
@@ -197,13 +209,21 @@ def open_evidence(private_key: bytes, keyring: KeyRing, sealed: Sealed, associat
         shared = private.exchange(X25519PublicKey.from_public_bytes(writer))
     except ValueError:  # a point of low order: no writer made it
         raise broken() from None
-    key = _evidence_key(shared, root, writer, public)
+    key = evidence_key(shared, root, writer, public, suite_of(sealed.box))
     return open_sealed(key, Sealed(sealed.key_id, sealed.box[:1] + sealed.box[33:]), associated)
 
 
-def _evidence_key(shared: bytes, root: bytes, writer: bytes, public: bytes) -> bytes:
-    info = b"axbridge/evidence/v1" + writer + public
-    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(shared + root)
+def evidence_key(
+    shared: bytes, root: bytes, writer: bytes, public: bytes, suite: Suite = "aes"
+) -> bytes:
+    """The key of a writer's evidence copies in a bucket: HKDF with the suite's hash."""
+    info, digest = b"axbridge/evidence/v1" + writer + public, hash_of(suite)
+    return HKDF(algorithm=digest, length=32, salt=None, info=info).derive(shared + root)
+
+
+def hash_of(suite: Suite) -> hashes.SHA256 | hashes.SM3:
+    """The suite's hash, for HMAC and HKDF."""
+    return hashes.SM3() if suite == "sm" else hashes.SHA256()
 
 
 def _fingerprint(public_key: bytes) -> str:

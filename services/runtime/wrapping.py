@@ -16,6 +16,7 @@ from typing import Final
 
 from services.runtime.aead import Sealed, broken, open_sealed, seal
 from services.runtime.keyring import KeyRing
+from services.runtime.sm import Suite
 
 _ROUTE_ID: Final = re.compile(r"route/([^/]+)/(\d{8})", re.ASCII)
 _WRAPPING: Final = re.compile(r"route-wrapping(?:/[a-z0-9-]{1,16}/\d{8})?", re.ASCII)
@@ -55,6 +56,11 @@ def route_key_tenant(key_id: str) -> str:
     return named[1] if named else ""
 
 
+def suite_for(keyring: KeyRing, key_id: str) -> Suite:
+    """The suite of what is sealed with a route key: its tenant's."""
+    return keyring.suite(route_key_tenant(key_id).partition("@")[0])
+
+
 def wrapping_name(key_id: str, label: str) -> str:
     """The ring's key that wraps a route key: one per label and day, for all tenants."""
     return f"route-wrapping/{label}/{key_id.rpartition('/')[2]}"
@@ -71,8 +77,8 @@ def wrap_route_key(keyring: KeyRing, key_id: str, key: bytes, label: str = "1") 
     Raises:
         KeyDestroyed: the day's wrapping key has been destroyed.
     """
-    name = wrapping_name(key_id, label)
-    return seal(keyring.derive(name, b"wrap/v1"), name, key, key_id.encode())
+    name, suite = wrapping_name(key_id, label), suite_for(keyring, key_id)
+    return seal(keyring.derive(name, b"wrap/v1"), name, key, key_id.encode(), suite)
 
 
 def unwrap_route_key(keyring: KeyRing, key_id: str, wrapped: Sealed) -> bytes:

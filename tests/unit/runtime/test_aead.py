@@ -10,16 +10,20 @@ from hypothesis import strategies as st
 
 from services.runtime import aead
 from services.runtime.aead import Cipher, SealBroken, Sealed, associated, open_sealed, seal
+from services.runtime.sm import Suite
 
 KEY = bytes(range(32))
 KEY_IDS = st.text(st.characters(codec="ascii"), max_size=40)
 DATA = st.binary(max_size=60)
 
 
+SUITES: st.SearchStrategy[Suite] = st.sampled_from(["aes", "sm"])
+
+
 @settings(deadline=None)
-@given(KEY_IDS, DATA, DATA)
-def test_opens_what_it_sealed(key_id: str, plaintext: bytes, data: bytes) -> None:
-    sealed = seal(KEY, key_id, plaintext, data)
+@given(KEY_IDS, DATA, DATA, SUITES)
+def test_opens_what_it_sealed(key_id: str, plaintext: bytes, data: bytes, suite: Suite) -> None:
+    sealed = seal(KEY, key_id, plaintext, data, suite)
     assert open_sealed(KEY, sealed, data) == plaintext
     assert len(sealed.box) == 1 + 12 + len(plaintext) + 16
     assert seal(KEY, key_id, plaintext, data).box != sealed.box  # the nonce is fresh
@@ -33,9 +37,11 @@ def test_the_box_is_what_the_contract_says() -> None:
 
 
 @settings(deadline=None)
-@given(st.binary(min_size=1, max_size=30), DATA, st.data())
-def test_any_flipped_bit_breaks_it(plaintext: bytes, place: bytes, data: st.DataObject) -> None:
-    sealed = seal(KEY, "purge/acme/202607", plaintext, place)
+@given(st.binary(min_size=1, max_size=30), DATA, SUITES, st.data())
+def test_any_flipped_bit_breaks_it(
+    plaintext: bytes, place: bytes, suite: Suite, data: st.DataObject
+) -> None:
+    sealed = seal(KEY, "purge/acme/202607", plaintext, place, suite)
     bit = data.draw(st.integers(0, 8 * len(sealed.box) - 1))
     refused(KEY, Sealed(sealed.key_id, flipped(sealed.box, bit)), place)
     bit = data.draw(st.integers(0, 8 * len(sealed.key_id) - 1))
@@ -51,6 +57,7 @@ def test_any_flipped_bit_breaks_it(plaintext: bytes, place: bytes, data: st.Data
 def test_random_octets_do_not_open(key_id: str, box: bytes, place: bytes) -> None:
     refused(KEY, Sealed(key_id, box), place)
     refused(KEY, Sealed(key_id, b"\x01" + box), place)
+    refused(KEY, Sealed(key_id, b"\x02" + box), place)
 
 
 def test_octets_cannot_move_between_key_id_and_place() -> None:
@@ -62,18 +69,22 @@ def test_octets_cannot_move_between_key_id_and_place() -> None:
 
 
 @settings(deadline=None)
-@given(KEY_IDS, DATA, DATA, st.data())
+@given(KEY_IDS, DATA, DATA, SUITES, st.data())
 def test_a_cipher_and_the_functions_are_one(
-    key_id: str, plaintext: bytes, place: bytes, data: st.DataObject
+    key_id: str, plaintext: bytes, place: bytes, suite: Suite, data: st.DataObject
 ) -> None:
-    cipher = Cipher(KEY, key_id)
+    cipher = Cipher(KEY, key_id, suite)
     box = cipher.seal(plaintext, place)
     assert open_sealed(KEY, Sealed(key_id, box), place) == plaintext
-    assert cipher.open(seal(KEY, key_id, plaintext, place).box, place) == plaintext
+    assert cipher.open(seal(KEY, key_id, plaintext, place, suite).box, place) == plaintext
     again = cipher.seal_with(box[1:13], plaintext, place)
     assert again == box
     bad = flipped(box, data.draw(st.integers(0, 8 * len(box) - 1)))
-    for opener, octets in ((cipher, bad), (cipher, box[:20]), (Cipher(KEY, key_id + "x"), box)):
+    for opener, octets in (
+        (cipher, bad),
+        (cipher, box[:20]),
+        (Cipher(KEY, key_id + "x", suite), box),
+    ):
         with pytest.raises(SealBroken):
             opener.open(octets, place)
 
@@ -109,14 +120,14 @@ def test_a_cipher_is_kept_for_its_key_only_and_not_for_long(
     now = 0.0
     monkeypatch.setattr(aead, "monotonic", lambda: now)
     ciphers = aead._Ciphers()
-    first = ciphers.of(KEY)
-    assert ciphers.of(bytes(bytearray(KEY))) is first
-    assert ciphers.of(bytes(32)) is not first
+    first = ciphers.of(b"\x01", KEY)
+    assert ciphers.of(b"\x01", bytes(bytearray(KEY))) is first
+    assert ciphers.of(b"\x01", bytes(32)) is not first
     now = 31.0
-    assert ciphers.of(bytes(32)) is not first
-    assert KEY not in ciphers._kept
+    assert ciphers.of(b"\x01", bytes(32)) is not first
+    assert b"\x01" + KEY not in ciphers._kept
     for number in range(3000):
-        ciphers.of(number.to_bytes(32))
+        ciphers.of(b"\x01", number.to_bytes(32))
     assert len(ciphers._kept) <= 1024
 
 

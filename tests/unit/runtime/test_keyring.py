@@ -229,3 +229,31 @@ def test_init_makes_the_evidence_pair_once(
 def test_the_tombstone_is_no_likely_key() -> None:
     # Same length as a key, so it can be written over one; a random key equals it with 2^-256.
     assert len(hashlib.sha256().digest()) == len(keyring._TOMBSTONE)
+
+
+def test_a_suite_is_chosen_before_the_first_tag(tmp_path: Path) -> None:
+    ring = FileKeyRing(tmp_path)
+    assert ring.suite("acme") == "aes"
+    main(["suite", str(tmp_path), "acme", "sm"])
+    main(["suite", str(tmp_path), "beta", "sm"])
+    main(["suite", str(tmp_path), "beta", "aes"])
+    assert (FileKeyRing(tmp_path).suite("acme"), FileKeyRing(tmp_path).suite("beta")) == (
+        "sm",
+        "aes",
+    )
+    for tenant in ("acme", "beta"):
+        ring.derive(f"tags/{tenant}", b"tag/v1")
+    main(["suite", str(tmp_path), "acme", "sm"])  # what it is already
+    for tenant, suite in (("acme", "aes"), ("beta", "sm")):
+        with pytest.raises(ValueError, match="another suite"):
+            main(["suite", str(tmp_path), tenant, suite])
+
+
+def test_a_suite_is_noticed_within_a_second(tmp_path: Path) -> None:
+    clock = ManualClock()
+    ring = FileKeyRing(tmp_path, clock)
+    assert ring.suite("acme") == "aes"
+    FileKeyRing(tmp_path).choose("acme", "sm")
+    assert ring.suite("acme") == "aes"
+    clock.advance(timedelta(seconds=1))
+    assert ring.suite("acme") == "sm"
