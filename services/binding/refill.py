@@ -22,6 +22,7 @@ from services.runtime.tasks import ended
 
 _AT_ONCE: Final = 100  # bindings of a call: about 3 ms in which the store serves nobody else
 _UNDER_WAY: Final = 40  # calls: 4 MB
+_TURNS: Final = 4
 _UNSURE: Final = 1000  # entries: a relay has at most 500 in flight, and the one before it as many
 
 
@@ -76,7 +77,8 @@ class Refill:
 
     async def _send(self, epoch: bytes, keys: Sequence[str], args: Sequence[Argument]) -> None:
         self._sent.append(asyncio.create_task(self._restored(epoch, keys, args)))
-        await asyncio.sleep(0)  # it is on its way while the next one is made
+        for _ in range(_TURNS):  # it is on its way, and answers are heard, while the next is made
+            await asyncio.sleep(0)
         await self._wait(_UNDER_WAY)
 
     async def _restored(self, epoch: bytes, keys: Sequence[str], args: Sequence[Argument]) -> None:
