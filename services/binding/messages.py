@@ -69,8 +69,17 @@ def from_record(
     record: events_pb2.BindingRecord, order_id: str = "", customer_data: bytes = b""
 ) -> tuple[Binding, Copies]:
     """The binding and its copies; what was sealed is for the caller to open and pass in."""
+    route, binding = record.route, binding_of(record, order_id, customer_data)
+    secrets = unsealed(record.secrets)
+    return binding, Copies(unsealed(route.callee_a), unsealed(route.callee_b), None, secrets)
+
+
+def binding_of(
+    record: events_pb2.BindingRecord, order_id: str = "", customer_data: bytes = b""
+) -> Binding:
+    """The binding alone."""
     route = record.route
-    binding = Binding(
+    return Binding(
         tenant=route.tenant,
         id=route.binding,
         number=route.number,
@@ -101,8 +110,6 @@ def from_record(
         release_ms=millis(record.release_time),
         cool_until_ms=millis(route.cool_until),
     )
-    secrets = unsealed(record.secrets)
-    return binding, Copies(unsealed(route.callee_a), unsealed(route.callee_b), None, secrets)
 
 
 def secrets_of(binding: Binding, evidence: Sealed | None) -> bytes:

@@ -22,7 +22,7 @@ from services.runtime.tasks import ended
 
 _AT_ONCE: Final = 100  # bindings of a call: about 3 ms in which the store serves nobody else
 _UNDER_WAY: Final = 40  # calls: 4 MB
-_TURNS: Final = 4
+_TURNS: Final = 4  # of the loop: to hear an answer, wake who waits, send what waits, go on
 _UNSURE: Final = 1000  # entries: a relay has at most 500 in flight, and the one before it as many
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 from axbridge.binding.v1 import events_pb2
 
 from services.binding.domain import REMEMBERED_MS, Binding, Lease
-from services.binding.messages import Copies, from_record, route_of
+from services.binding.messages import Copies, binding_of, from_record, route_of
 from services.binding.ports import Answer, Index, LeaseRefused, Lost, Stored, Taken
 from services.binding.records import Records
 from services.binding.routekeys import RouteKeys
@@ -165,7 +165,7 @@ class CellBindings:
         the record itself has the order's tag."""
         record, tag = message.SerializeToString(), message.order_tag.hex()
         if tag or not message.HasField("secrets"):
-            binding, _ = from_record(message)
+            binding = binding_of(message)
         else:
             binding = self.stored(record, "").binding
             tag = order_tag(binding)
