@@ -94,6 +94,10 @@ def _of_retention(message: Any) -> Fields:
     return {"tenant": message.tenant}
 
 
+def _of_hold(message: Any) -> Fields:
+    return {"tenant": message.hold.name.split("/")[1] if "/" in message.hold.name else ""}
+
+
 def _of_decision(message: Any) -> Fields:
     call = f"{message.fact.carrier}/{message.fact.call_id}"
     return {"call": call, **_behind(message)}
@@ -139,6 +143,8 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
         (binding.BucketPurged, _of_retention),
         (binding.SubjectRestricted, _of_retention),
         (binding.SubjectExported, _of_retention),
+        (binding.LegalHoldChanged, _of_hold),
+        (binding.LegalHoldEnded, _of_retention),
         (router.CallRouted, _of_decision),
         (router.CallRefused, _of_decision),
         (router.CallProgressed, _of_progress),

@@ -34,7 +34,7 @@ from services.runtime.rebuild import read_to_end
 from services.runtime.record import Record
 from services.runtime.sealing import PurgeSealer
 
-_EVENTS: Final[dict[str, Any]] = {
+BINDING_EVENTS: Final[dict[str, Any]] = {
     kind.DESCRIPTOR.full_name: kind
     for kind in (events_pb2.BindingCreated, events_pb2.BindingUpdated, events_pb2.BindingReleased)
 }
@@ -110,7 +110,7 @@ class Exports:
         """The event, if it is about the person and can be opened."""
         try:
             envelope = parse(record.headers)
-            kind = _EVENTS.get(envelope.type)
+            kind = BINDING_EVENTS.get(envelope.type)
             if kind is None or record.value is None:
                 return None
             message = kind.FromString(record.value)

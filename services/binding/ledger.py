@@ -25,8 +25,9 @@ from services.runtime.envelope import header_int
 from services.runtime.errors import Malformed
 from services.runtime.record import Record
 
-KINDS: Final = ("purge", "erasure")
+KINDS: Final = ("purge", "erasure", "case", "held")
 _HASH: Final = 16
+_SETTING: Final = retention_pb2.LEGAL_HOLD_STATE_SETTING
 _PAGE: Final = 500
 
 
@@ -86,8 +87,10 @@ class Ledger:
         seen: int,
         state: events_pb2.StateRecord | None,
         request: Request | None = None,
+        news: Message | None = None,
     ) -> int:
-        """Writes the version after `seen`, with what is published of it; None ends the record.
+        """Writes the version after `seen`, with what is published of it; None ends the record, with
+        `news` for an event.
 
         Raises:
             Lost: it is not at `seen` any more.
@@ -96,7 +99,8 @@ class Ledger:
         """
         keys, name = [self._key(place), self._names(place.kind)], f"{place.tenant}/{place.name}"
         value = state.SerializeToString() if state else b""
-        args: list[Argument] = [seen, seen + 1, value, self._entry(place, seen + 1, value), name]
+        entry = self._entry(place, seen + 1, value, news)
+        args: list[Argument] = [seen, seen + 1, value, entry, name]
         if request is not None:
             keys.append(self._cell.key("request", place.tenant, request.request_id))
             args.append(request.body_hash + place.name.encode())
@@ -182,10 +186,12 @@ class Ledger:
             raise unavailable(reply[0].decode())
         return reply
 
-    def _entry(self, place: Place, version: int, value: bytes) -> bytes:
+    def _entry(
+        self, place: Place, version: int, value: bytes, news: Message | None = None
+    ) -> bytes:
         key, now = str(place), self._clock.epoch_ms()
         records = [self._records.made(topics.BINDING_STATE, key, value, now, version)]
-        event = event_of(read(value), version)
+        event = news or event_of(read(value), version)
         if event is not None:
             octets = event.SerializeToString()
             made = self._records.made(topics.BINDING_RETENTION, key, octets, now, version)
@@ -213,6 +219,8 @@ def event_of(state: events_pb2.StateRecord, version: int) -> Message | None:
     """What the version is news of; None where it is none."""
     if state.HasField("purge") and state.purge.HasField("purged"):
         return state.purge.purged
+    if state.HasField("legal_hold") and state.legal_hold.state != _SETTING:
+        return events_pb2.LegalHoldChanged(hold=state.legal_hold, aggregate_version=version)
     erasure = state.erasure.erasure
     if state.HasField("erasure") and erasure.state == retention_pb2.ERASURE_STATE_RESTRICTED:
         _, tenant, _, name = erasure.name.split("/")

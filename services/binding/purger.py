@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from axbridge.binding.v1 import events_pb2
+from axbridge.binding.v1 import events_pb2, retention_pb2
 from confluent_kafka import KafkaException
 
 from services.binding.keeper import read_keys
@@ -38,6 +38,7 @@ _EVERY_SECONDS: Final = 3600.0
 _RETRY_SECONDS: Final = 10.0
 _ACK_SECONDS: Final = 30.0
 _KINDS: Final[tuple[Literal["expiry", "forget"], ...]] = ("expiry", "forget")
+_SETTING: Final = retention_pb2.LEGAL_HOLD_STATE_SETTING
 _LOG: Final = logger(__name__)
 
 # The tenants that the cell has, or had, something of.
@@ -100,7 +101,7 @@ class Purger:
         async for place in self._ledger.places("purge"):
             tenants.add(place.tenant)
         done = []
-        for tenant in sorted(tenants):
+        for tenant in sorted(tenants - await self._being_held()):
             place = Place("purge", tenant, self._cell.name)
             entered = await self._ledger.get(place)
             first = month_of_text(since) if since else over - 1
@@ -110,6 +111,14 @@ class Purger:
                 done.append(await self._bucket(place, version, month, moment))
                 version += 1
         return done
+
+    async def _being_held(self) -> set[str]:
+        """Tenants with a legal hold that is being set: what it is for must not end before."""
+        held = set()
+        async for place in self._ledger.places("case"):
+            if (await self._ledger.get(place)).state.legal_hold.state == _SETTING:
+                held.add(place.tenant)
+        return held
 
     async def _bucket(
         self, place: Place, version: int, month: int, moment: datetime

@@ -17,6 +17,7 @@ from services.binding.clients import AllocatorNumbers
 from services.binding.erasure import Erasures
 from services.binding.export import Exports, reader_of
 from services.binding.handlers import Handlers
+from services.binding.holds import Holds
 from services.binding.ledger import Ledger
 from services.binding.ports import Bindings, Numbers
 from services.binding.purger import Purger, tenants_of
@@ -63,6 +64,7 @@ class Parts(NamedTuple):
     ledger: Ledger
     erasures: Erasures
     exports: Exports
+    holds: Holds
 
 
 def cell_of(settings: BindingSettings, name: str = "") -> Cell:
@@ -84,7 +86,8 @@ def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
     rebuild = BindingRebuild(cell, bindings, records, tags, clock)
     erasures = Erasures(bindings, ledger, tags, sealer, TimeOrderedIds(clock), clock)
     exports = Exports(cell, bindings, ledger, records, tags, sealer, clock, reader_of(kafka))
-    return Parts(ring, tags, keys, bindings, purger, rebuild, ledger, erasures, exports)
+    holds = Holds(bindings, ledger, sealer, ring, clock, reader_of(kafka))
+    return Parts(ring, tags, keys, bindings, purger, rebuild, ledger, erasures, exports, holds)
 
 
 async def start(settings: BindingSettings) -> tuple[AioServer, int]:
@@ -109,7 +112,8 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
     server.add(pb_grpc.add_BindingServiceServicer_to_server, BindingServicer(handlers, clock))
     erasures = {name: each.erasures for name, each in parts.items()}
     own.exports.look_in([parts[name].ledger for name in cells if name != settings.cell])
-    retention = RetentionServicer(erasures, own.exports, settings.cells_of)
+    holds = {name: each.holds for name, each in parts.items()}
+    retention = RetentionServicer(erasures, own.exports, holds, settings.cells_of)
     server.add(retention_grpc.add_RetentionServiceServicer_to_server, retention)
 
     def task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -139,7 +143,7 @@ def _owner(
     kafka, bindings = settings.kafka_bootstrap, parts.bindings
     jobs = [make(bindings, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
     jobs.append(keeper.of_cell(parts.keys, parts.ring, clock, kafka, cell).run)
-    jobs += [parts.purger.run, parts.erasures.run]
+    jobs += [parts.purger.run, parts.erasures.run, parts.holds.run]
     return Owner(cell, kafka, parts.rebuild, jobs=jobs, metrics=metrics)
 
 

@@ -29,20 +29,32 @@ from services.runtime.aead import (
     suite_of,
 )
 from services.runtime.clock import Clock, SystemClock
-from services.runtime.keyring import KeyDestroyed, KeyRing
+from services.runtime.keyring import KeyRing
 from services.runtime.sm import Suite
 
 __all__ = [
-    "EvidenceWriter", "PurgeSealer", "SealBroken", "Sealed", "Tagger", "associated",
-    "bucket_month", "month_begin", "month_of",
-    "open_evidence", "open_sealed", "purge_key_id", "route_associated", "seal",
+    "EvidenceWriter",
+    "PurgeSealer",
+    "SealBroken",
+    "Sealed",
+    "Tagger",
+    "associated",
+    "bucket_month",
+    "evidence_bucket",
+    "month_begin",
+    "month_of",
+    "open_evidence",
+    "open_sealed",
+    "purge_key_id",
+    "record_key",
+    "route_associated",
+    "seal",
 ]  # fmt: skip
 
 _BUCKET: Final = r"purge/[^/]+/\d{6}"
 _PURGE_ID: Final = re.compile(_BUCKET, re.ASCII)
-_EVIDENCE_ID: Final = re.compile(rf"evidence/([0-9a-f]{{8}})/({_BUCKET})", re.ASCII)
+_EVIDENCE_ID: Final = re.compile(rf"evidence(2?)/([0-9a-f]{{8}})/({_BUCKET})", re.ASCII)
 _HASHES: Final[dict[Suite, str]] = {"aes": "sha256", "sm": "sm3"}
-_WRITER_KEYS: Final = 1024  # buckets of one day: two months of 512 tenants; beyond, start again
 
 
 class Tagger:
@@ -127,18 +139,18 @@ def _derived(keyring: KeyRing, name: str, context: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Writer:
-    """One day of one process. `keys`: bucket -> (what it was made from, AEAD key)."""
+    """One day of one process."""
 
     day: date
     public: bytes
     shared: bytes
-    keys: dict[str, tuple[bytes, bytes]]
 
 
 class EvidenceWriter:
     """Writes evidence copies that it cannot read back once the day and the process are over.
 
-    One X25519 per day and one HKDF per day and bucket, so a copy costs little more than a seal.
+    One X25519 per day, and a key of its own for each copy, so that one can be held for a case
+    beyond its bucket and no other with it (`record_key`).
     """
 
     def __init__(
@@ -149,7 +161,7 @@ class EvidenceWriter:
         clock: Clock | None = None,
     ) -> None:
         self._public = public_key
-        self._prefix = f"evidence/{_fingerprint(public_key)}/"
+        self._prefix = f"evidence2/{_fingerprint(public_key)}/"
         self._keyring = keyring
         self._months = retention_months
         self._clock: Clock = clock or SystemClock()
@@ -166,33 +178,26 @@ class EvidenceWriter:
             # Two threads may both start the day: two writer keys, each in its own boxes.
             self._writer = writer = self._new_writer(today)
         bucket, suite = purge_key_id(tenant, end, self._months), self._keyring.suite(tenant)
-        key = self._key(writer, bucket, suite)
+        root = record_key(self._keyring, bucket, associated)
+        key = evidence_key(writer.shared, root, writer.public, self._public, suite)
         sealed = seal(key, self._prefix + bucket, plaintext, associated, suite)
         return Sealed(sealed.key_id, sealed.box[:1] + writer.public + sealed.box[1:])
-
-    def _key(self, writer: _Writer, bucket: str, suite: Suite) -> bytes:
-        try:
-            root = self._keyring.derive(bucket, b"evidence/v1")
-        except KeyDestroyed:
-            writer.keys.pop(bucket, None)
-            raise
-        hit = writer.keys.get(bucket)
-        if hit is not None and hit[0] == root:
-            return hit[1]
-        if len(writer.keys) >= _WRITER_KEYS:
-            writer.keys.clear()
-        key = evidence_key(writer.shared, root, writer.public, self._public, suite)
-        writer.keys[bucket] = root, key
-        return key
 
     def _new_writer(self, day: date) -> _Writer:
         private = X25519PrivateKey.generate()  # dropped on return: only the shared secret stays
         shared = private.exchange(X25519PublicKey.from_public_bytes(self._public))
-        return _Writer(day, private.public_key().public_bytes_raw(), shared, {})
+        return _Writer(day, private.public_key().public_bytes_raw(), shared)
 
 
-def open_evidence(private_key: bytes, keyring: KeyRing, sealed: Sealed, associated: bytes) -> bytes:
-    """The plaintext of an evidence copy; takes both the evidence private key and the bucket's.
+def open_evidence(
+    private_key: bytes,
+    keyring: KeyRing,
+    sealed: Sealed,
+    associated: bytes,
+    held_key: bytes | None = None,
+) -> bytes:
+    """The plaintext of an evidence copy; takes both the evidence private key and the bucket's, or
+    the copy's own that was held for a case.
 
     Raises:
         SealBroken: not sealed so, or for another evidence key.
@@ -201,9 +206,14 @@ def open_evidence(private_key: bytes, keyring: KeyRing, sealed: Sealed, associat
     private = X25519PrivateKey.from_private_bytes(private_key)
     public = private.public_key().public_bytes_raw()
     name = _EVIDENCE_ID.fullmatch(sealed.key_id)
-    if name is None or name[1] != _fingerprint(public) or len(sealed.box) < 33:
+    if name is None or name[2] != _fingerprint(public) or len(sealed.box) < 33:
         raise broken()
-    root = _derived(keyring, name[2], b"evidence/v1")
+    if held_key is not None:
+        root = held_key
+    elif name[1]:
+        root = record_key(keyring, name[3], associated)
+    else:
+        root = _derived(keyring, name[3], b"evidence/v1")
     writer = sealed.box[1:33]
     try:
         shared = private.exchange(X25519PublicKey.from_public_bytes(writer))
@@ -213,10 +223,26 @@ def open_evidence(private_key: bytes, keyring: KeyRing, sealed: Sealed, associat
     return open_sealed(key, Sealed(sealed.key_id, sealed.box[:1] + sealed.box[33:]), associated)
 
 
+def evidence_bucket(sealed: Sealed) -> str:
+    """The bucket of an evidence copy that has a key of its own. Raises SealBroken: it has none."""
+    name = _EVIDENCE_ID.fullmatch(sealed.key_id)
+    if name is None or not name[1]:
+        raise broken()
+    return name[3]
+
+
+def record_key(keyring: KeyRing, bucket: str, associated: bytes) -> bytes:
+    """The ring's half of one evidence copy: of the bucket's key and of what the copy is bound to.
+    It says nothing of other copies, so it can be held under a case key."""
+    root = _derived(keyring, bucket, b"evidence/v1")
+    return hmac.digest(root, b"axbridge/evidence-record/v1\x1f" + associated, "sha256")
+
+
 def evidence_key(
     shared: bytes, root: bytes, writer: bytes, public: bytes, suite: Suite = "aes"
 ) -> bytes:
-    """The key of a writer's evidence copies in a bucket: HKDF with the suite's hash."""
+    """The key of a writer's evidence copy, or of all its copies in a bucket (`evidence/…`, a
+    router's): HKDF with the suite's hash."""
     info, digest = b"axbridge/evidence/v1" + writer + public, hash_of(suite)
     return HKDF(algorithm=digest, length=32, salt=None, info=info).derive(shared + root)
 

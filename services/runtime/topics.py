@@ -87,6 +87,8 @@ BINDING_RETENTION: Final = _events(
     "axbridge.binding.v1.BucketPurged",
     "axbridge.binding.v1.SubjectRestricted",
     "axbridge.binding.v1.SubjectExported",
+    "axbridge.binding.v1.LegalHoldChanged",
+    "axbridge.binding.v1.LegalHoldEnded",
 )
 ROUTER_CALLS: Final = _events(
     "router.calls.v1",

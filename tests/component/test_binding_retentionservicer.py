@@ -112,6 +112,31 @@ async def test_what_is_malformed_is_refused(running: World) -> None:
         assert await refusal(anext(aiter(call))) == bad
 
 
+async def test_a_case_is_set_and_released(running: World) -> None:
+    made = await running.create()
+    name = f"{TENANT}/legalHolds/case-{uuid.uuid4().hex[:8]}"
+    service, message = stub(running), retention_service_pb2.SetLegalHoldRequest
+    asked = message(name=name, reference="decision 7", bindings=[made.name])
+    hold = await service.SetLegalHold(asked, timeout=30)
+    assert (hold.state, list(hold.missing)) == (retention_pb2.LEGAL_HOLD_STATE_SET, [])
+    other = message(name=name, reference="decision 8", bindings=[made.name])
+    assert await refusal(service.SetLegalHold(other)) == "ALREADY_EXISTS CASE_EXISTS"
+    bad = "INVALID_ARGUMENT INVALID_FIELD"
+    for wrong in (
+        message(name="case-1", reference="r", bindings=[made.name]),
+        message(name=name, reference="", bindings=[made.name]),
+        message(name=name, reference="a\nb", bindings=[made.name]),
+        message(name=name, reference="r"),
+        message(name=name, reference="r", bindings=[made.name.replace("didi", "other")]),
+    ):
+        assert await refusal(service.SetLegalHold(wrong, timeout=5)) == bad
+    release = retention_service_pb2.ReleaseLegalHoldRequest(name=name)
+    released = await service.ReleaseLegalHold(release, timeout=10)
+    assert released.state == retention_pb2.LEGAL_HOLD_STATE_RELEASED
+    unknown = retention_service_pb2.ReleaseLegalHoldRequest(name=f"{TENANT}/legalHolds/none")
+    assert await refusal(service.ReleaseLegalHold(unknown)) == "NOT_FOUND CASE_NOT_FOUND"
+
+
 async def test_the_purge_by_hand_says_what_it_did_and_does_it_once(running: World) -> None:
     await running.create()
     environment = os.environ | {

@@ -28,6 +28,17 @@ ERASURE = retention_pb2.Erasure(
     binding_count=3,
 )
 
+HOLD = retention_pb2.LegalHold(
+    name="tenants/taxi/legalHolds/case-1",
+    state=retention_pb2.LEGAL_HOLD_STATE_RELEASED,
+    reference="decision 7 of 2026",
+    bindings=["tenants/taxi/bindings/0190a1b2-0000-7000-8000-000000000001"],
+    missing=["tenants/taxi/bindings/0190a1b2-0000-7000-8000-000000000002"],
+    create_time=at(6),
+    release_time=at(7),
+    retention_end_time=at(8),
+)
+
 RETENTION: dict[str, Message] = {
     "binding.v1.BucketPurged": PURGED,
     "binding.v1.SubjectRestricted": events_pb2.SubjectRestricted(
@@ -46,6 +57,19 @@ RETENTION: dict[str, Message] = {
         recipient=bytes(range(32)),
         event_count=7,
         secrets=SECRETS,
+    ),
+    "binding.v1.LegalHoldChanged": events_pb2.LegalHoldChanged(hold=HOLD, aggregate_version=3),
+    "binding.v1.LegalHoldEnded": events_pb2.LegalHoldEnded(
+        tenant="taxi", case="case-1", end_time=at(9), held_count=1
+    ),
+    "binding.v1.StateRecord.legal_hold": events_pb2.StateRecord(legal_hold=HOLD),
+    "binding.v1.StateRecord.held": events_pb2.StateRecord(
+        held=events_pb2.HeldRecord(
+            tenant="taxi",
+            case="case-1",
+            binding="0190a1b2-0000-7000-8000-000000000001",
+            content=sealed_pb2.Sealed(key_id="case/taxi/case-1", box=b"\x01" + bytes(28) + b"\xe2"),
+        )
     ),
     "binding.v1.SubjectSecrets": events_pb2.SubjectSecrets(tag=bytes(range(16))),
     "binding.v1.StateRecord.purge": events_pb2.StateRecord(

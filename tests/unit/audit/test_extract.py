@@ -6,6 +6,7 @@ import pytest
 from axbridge.allocator.v1 import events_pb2 as allocator
 from axbridge.allocator.v1.number_pb2 import Block, Number, Pool
 from axbridge.binding.v1 import events_pb2 as binding
+from axbridge.binding.v1.retention_pb2 import LegalHold
 from axbridge.router.v1 import events_pb2 as router
 
 from services.audit.domain import IndexRow
@@ -62,6 +63,11 @@ ONE = number(1)
         (binding.BucketPurged(tenant="taxi"), {"tenant": "taxi"}),
         (binding.SubjectRestricted(tenant="taxi"), {"tenant": "taxi"}),
         (binding.SubjectExported(tenant="taxi"), {"tenant": "taxi"}),
+        (
+            binding.LegalHoldChanged(hold=LegalHold(name="tenants/taxi/legalHolds/c1")),
+            {"tenant": "taxi"},
+        ),
+        (binding.LegalHoldEnded(tenant="taxi"), {"tenant": "taxi"}),
         (router.CallRefused(fact=FACT), {"call": "c/1"}),
         (router.CallProgressed(fact=FACT), {"call": "c/1"}),
         (

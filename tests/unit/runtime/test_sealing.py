@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from services.runtime import sealing
 from services.runtime.clock import ManualClock
 from services.runtime.keyring import EvidenceKeys, FileKeyRing, KeyDestroyed, MemoryKeyRing
 from services.runtime.sealing import (
@@ -18,9 +18,12 @@ from services.runtime.sealing import (
     SealBroken,
     Sealed,
     Tagger,
+    evidence_bucket,
+    evidence_key,
     open_evidence,
     open_sealed,
     purge_key_id,
+    record_key,
     route_associated,
     seal,
 )
@@ -183,28 +186,39 @@ def test_a_destroyed_bucket_stops_the_writer(pair: tuple[bytes, bytes]) -> None:
     ring.destroy("purge/acme/202607")
     with pytest.raises(KeyDestroyed):
         writer.seal("acme", END, b"x", PLACE)
-    assert writer._writer.keys == {}
 
 
-def test_one_derivation_serves_a_day(
-    pair: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+def test_a_copy_held_by_its_own_key_opens_after_its_bucket_and_no_other_does(
+    pair: tuple[bytes, bytes],
 ) -> None:
-    derived: list[bytes] = []
-    derive = sealing.evidence_key
+    private, public = pair
+    ring = MemoryKeyRing()
+    writer, other = EvidenceWriter(public, ring), b"binding-evidence\x1facme\x1fb2"
+    copies = [writer.seal("acme", END, b"x", place) for place in (PLACE, other)]
+    held = record_key(ring, evidence_bucket(copies[0]), PLACE)
+    ring.destroy("purge/acme/202607")
+    assert open_evidence(private, ring, copies[0], PLACE, held) == b"x"
+    refused(lambda: open_evidence(private, ring, copies[1], other, held))
+    refused(lambda: open_evidence(private, ring, copies[1], PLACE, held))
 
-    def counted(*parts: Any) -> bytes:
-        derived.append(parts[1])
-        return derive(*parts)
 
-    monkeypatch.setattr(sealing, "evidence_key", counted)
-    monkeypatch.setattr(sealing, "_WRITER_KEYS", 2)
-    writer = EvidenceWriter(pair[1], MemoryKeyRing(), clock=ManualClock(END))
-    for tenant in ("a", "b", "a", "b"):
-        writer.seal(tenant, END, b"x", PLACE)
-    assert len(derived) == 2
-    writer.seal("c", END, b"x", PLACE)  # beyond the bound it starts again
-    writer.seal("a", END, b"x", PLACE)
-    assert len(derived) == 4
+def test_copies_without_a_key_of_their_own_open_and_cannot_be_held(
+    pair: tuple[bytes, bytes],
+) -> None:
+    """What routers write, and what was written before."""
+    private, public = pair
+    ring = MemoryKeyRing()
+    made = EvidenceWriter(public, ring).seal("acme", END, b"x", PLACE)
+    key_id = made.key_id.replace("evidence2/", "evidence/")
+    shared = X25519PrivateKey.from_private_bytes(private).exchange(
+        X25519PublicKey.from_public_bytes(made.box[1:33])
+    )
+    root = ring.derive("purge/acme/202607", b"evidence/v1")
+    box = seal(evidence_key(shared, root, made.box[1:33], public), key_id, b"x", PLACE).box
+    old = Sealed(key_id, box[:1] + made.box[1:33] + box[1:])
+    assert open_evidence(private, ring, old, PLACE) == b"x"
+    refused(lambda: evidence_bucket(old))
+    refused(lambda: open_evidence(private, ring, Sealed(key_id, made.box), PLACE))
 
 
 ROUTE: dict[str, Any] = {
