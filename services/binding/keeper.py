@@ -19,8 +19,8 @@ from services.binding.routekeys import RouteKeys
 from services.runtime.cell import Cell
 from services.runtime.clock import Clock
 from services.runtime.envelope import header_int
-from services.runtime.errors import AxbridgeError
-from services.runtime.keyring import KeyRing
+from services.runtime.errors import AxbridgeError, DataLoss
+from services.runtime.keyring import KeyDestroyed, KeyRing
 from services.runtime.rebuild import read_to_end
 from services.runtime.record import Record
 from services.runtime.telemetry import logger
@@ -73,10 +73,13 @@ class Keeper:
             if record.value is not None and ("ce_source", self._source) in record.headers
         }
         for key_id, record in ours.items():
-            if route_key_over(key_id, now):
-                await self._keys.end(key_id, header_int(record.headers, "ce_axversion"))
-            else:
-                await self._keys.rewrap(key_id)
+            try:
+                if route_key_over(key_id, now):
+                    await self._keys.end(key_id, header_int(record.headers, "ce_axversion"))
+                else:
+                    await self._keys.rewrap(key_id)
+            except (DataLoss, KeyDestroyed) as why:  # one that does not open keeps no other
+                _LOG.error("a route key cannot be read", key=key_id, reason=why.reason)
         for tenant in sorted({route_key_tenant(key_id) for key_id in ours} - {""}):
             for days in range(_AHEAD_DAYS + 1):
                 await self._keys.get(route_key_id(tenant, now + timedelta(days=days)))

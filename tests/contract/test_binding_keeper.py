@@ -80,6 +80,18 @@ async def test_a_label_is_rotated_without_touching_what_is_sealed(valkey_url: st
         assert await Kept(ready, "2").keys.get(day(ready, 0)) == before
 
 
+async def test_a_key_that_does_not_open_keeps_no_other_from_its_end(valkey_url: str) -> None:
+    async with ready_cell(valkey_url) as ready:
+        early = Kept(ready, now=TODAY - timedelta(days=2))
+        for days in (-2, 0):
+            await early.keys.get(day(ready, days))
+        ready.keyring.destroy(wrapping(ready.on("binding.keys.v1")[1]))  # today's, by mistake
+        kept = Kept(ready, "2")
+        with pytest.raises(KeyDestroyed):  # today's cannot be given to anybody
+            await kept.keeper.keep()
+        assert (await kept.read())[day(ready, -2)].value is None
+
+
 async def test_keys_of_other_cells_are_not_touched(valkey_url: str) -> None:
     async with ready_cell(valkey_url) as one, ready_cell(valkey_url) as other:
         await Kept(one, now=TODAY - timedelta(days=2)).keys.get(day(one, -2))

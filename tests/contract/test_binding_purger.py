@@ -259,6 +259,20 @@ async def test_what_could_not_be_read_is_dropped_with_its_bucket(valkey_url: str
             )
 
 
+async def test_what_can_never_be_read_keeps_no_bucket_from_its_end(valkey_url: str) -> None:
+    async with ready_cell(valkey_url) as ready:
+        made = await create(ready, 1)
+        record = events_pb2.StateRecord.FromString(
+            ready.on("binding.state.v1")[0].value or b""
+        ).binding
+        record.route.options = "nonsense"
+        key = ready.bindings.key(made.id)
+        await ready.cell.redis.hset(key, "r", record.SerializeToString())
+        [purged] = await Purging(ready).purger.purge()
+        assert purged.dropped_bindings == 0
+        assert await ready.cell.redis.exists(key)
+
+
 async def test_an_ended_bucket_takes_no_new_secrets_and_holds_nobody_up(valkey_url: str) -> None:
     async with ready_cell(valkey_url) as ready:
         made = await create(ready, 1)
