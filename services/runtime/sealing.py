@@ -26,6 +26,7 @@ from services.runtime.aead import (
     broken,
     open_sealed,
     seal,
+    seal_once,
     suite_of,
 )
 from services.runtime.clock import Clock, SystemClock
@@ -180,7 +181,7 @@ class EvidenceWriter:
         bucket, suite = purge_key_id(tenant, end, self._months), self._keyring.suite(tenant)
         root = record_key(self._keyring, bucket, associated)
         key = evidence_key(writer.shared, root, writer.public, self._public, suite)
-        sealed = seal(key, self._prefix + bucket, plaintext, associated, suite)
+        sealed = seal_once(key, self._prefix + bucket, plaintext, associated, suite)
         return Sealed(sealed.key_id, sealed.box[:1] + writer.public + sealed.box[1:])
 
     def _new_writer(self, day: date) -> _Writer:

@@ -9,7 +9,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.runtime import aead
-from services.runtime.aead import Cipher, SealBroken, Sealed, associated, open_sealed, seal
+from services.runtime.aead import (
+    Cipher,
+    SealBroken,
+    Sealed,
+    associated,
+    open_sealed,
+    seal,
+    seal_once,
+)
 from services.runtime.sm import Suite
 
 KEY = bytes(range(32))
@@ -87,6 +95,13 @@ def test_a_cipher_and_the_functions_are_one(
     ):
         with pytest.raises(SealBroken):
             opener.open(octets, place)
+
+
+def test_a_cipher_that_seals_once_is_not_kept() -> None:
+    key = os.urandom(32)
+    sealed = seal_once(key, "k", b"x", b"place")
+    assert b"\x01" + key not in aead._cipher.__self__._kept  # type: ignore[attr-defined]
+    assert open_sealed(key, sealed, b"place") == b"x"
 
 
 def test_keys_have_32_octets() -> None:
