@@ -27,6 +27,7 @@ class IndexRow:
     """What the index knows of a leaf. Empty: the event says nothing of it.
 
     `order_tag` is the blind tag of the order, None also where the sealed part cannot be opened.
+    `bucket` names the purge bucket that it dies with, `purged` one that this leaf says has ended.
     """
 
     leaf: int
@@ -38,6 +39,8 @@ class IndexRow:
     call: str = ""
     numbers: tuple[str, ...] = ()
     order_tag: bytes | None = None
+    bucket: str = ""
+    purged: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class Extractor:
             row |= fields(message)
             if fields is _of_binding and message.HasField("secrets"):
                 row["order_tag"] = self._order_tag(message)
+                row["bucket"] = message.secrets.key_id if row["order_tag"] else ""
         return IndexRow(
             leaf,
             entry.event_id,
@@ -94,6 +95,10 @@ def _of_retention(message: Any) -> Fields:
     return {"tenant": message.tenant}
 
 
+def _of_purge(message: Any) -> Fields:
+    return {"tenant": message.tenant, "purged": message.bucket}
+
+
 def _of_hold(message: Any) -> Fields:
     return {"tenant": message.hold.name.split("/")[1] if "/" in message.hold.name else ""}
 
@@ -140,7 +145,7 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
         (binding.BindingCreated, _of_binding),
         (binding.BindingUpdated, _of_binding),
         (binding.BindingReleased, _of_binding),
-        (binding.BucketPurged, _of_retention),
+        (binding.BucketPurged, _of_purge),
         (binding.SubjectRestricted, _of_retention),
         (binding.SubjectExported, _of_retention),
         (binding.LegalHoldChanged, _of_hold),

@@ -17,7 +17,7 @@ from typing import Final
 from services.audit.domain import Filter, IndexRow
 from services.audit.ports import StorageConflict
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SPAN: Final = 1024
 # A NULL is in no partial index, and costs one octet in the row.
 _SCHEMA: Final = f"""
@@ -28,6 +28,7 @@ CREATE TABLE events (
     leaf INTEGER PRIMARY KEY, event_id TEXT NOT NULL, type INTEGER NOT NULL,
     time_ms INTEGER NOT NULL, tenant TEXT, binding TEXT, call TEXT, order_tag BLOB);
 CREATE TABLE numbers (number TEXT, leaf INTEGER, PRIMARY KEY (number, leaf)) WITHOUT ROWID;
+CREATE TABLE buckets (bucket TEXT, leaf INTEGER, PRIMARY KEY (bucket, leaf)) WITHOUT ROWID;
 CREATE TABLE spans (span INTEGER PRIMARY KEY, earliest INTEGER, latest INTEGER);
 CREATE INDEX by_id ON events (event_id);
 CREATE INDEX by_type ON events (type);
@@ -39,6 +40,9 @@ PRAGMA user_version = {_VERSION};
 """
 _INSERT: Final = (
     "INSERT INTO events VALUES (?, ?, (SELECT id FROM types WHERE name = ?), ?, ?, ?, ?, ?)"
+)
+_FORGET: Final = (
+    "UPDATE events SET order_tag = NULL WHERE leaf IN (SELECT leaf FROM buckets WHERE bucket = ?)"
 )
 _WIDEN: Final = (
     "INSERT INTO spans VALUES (?, ?, ?) ON CONFLICT (span) DO UPDATE SET "
@@ -167,6 +171,14 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[IndexRow]) -> None:
         "INSERT OR IGNORE INTO numbers VALUES (?, ?)",
         [(number, row.leaf) for row in rows for number in row.numbers],
     )
+    connection.executemany(
+        "INSERT OR IGNORE INTO buckets VALUES (?, ?)",
+        [(row.bucket, row.leaf) for row in rows if row.bucket],
+    )
+    # Tags are only in what can be erased, and are erased with their bucket (design decision 12).
+    for bucket in {row.purged for row in rows if row.purged}:
+        connection.execute(_FORGET, (bucket,))
+        connection.execute("DELETE FROM buckets WHERE bucket = ?", (bucket,))
     spans: dict[int, tuple[int, int]] = {}
     for row in rows:
         low, high = spans.get(row.leaf // _SPAN, (row.time_ms, row.time_ms))

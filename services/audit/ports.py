@@ -162,6 +162,7 @@ class EventIndex(Protocol):
 
     def add(self, rows: Sequence[IndexRow]) -> None:
         """Indexes consecutive leaves in one atomic step; those below `size` are passed over.
+        A leaf that says a purge bucket has ended takes the order tags of that bucket with it.
 
         Raises:
             ValueError: leaves between `size` and the first of `rows` are missing.

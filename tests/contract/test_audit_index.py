@@ -67,6 +67,20 @@ def test_filters_alone_and_together(index: EventIndex) -> None:
         assert found == expected.query(wanted, first, below, limit), wanted
 
 
+def test_the_tags_of_a_bucket_go_with_it(index: EventIndex) -> None:
+    july, august = "purge/taxi/202607", "purge/taxi/202608"
+    index.add([
+        IndexRow(0, "e0", "t", 1, "taxi", order_tag=b"o", bucket=july),
+        IndexRow(1, "e1", "t", 1, "taxi", order_tag=b"o", bucket=august),
+    ])  # fmt: skip
+    wanted = Filter(tenant="taxi", order_tag=b"o")
+    assert index.query(wanted, 0, 9, 9) == [0, 1]
+    for leaf in (2, 3):  # another cell says so as well
+        index.add([IndexRow(leaf, f"e{leaf}", "t", 2, "taxi", purged=july)])
+        assert index.query(wanted, 0, 9, 9) == [1]
+    assert index.query(Filter(tenant="taxi"), 0, 9, 9) == [0, 1, 2, 3]
+
+
 def test_finds_an_event_and_a_tenant(index: EventIndex) -> None:
     index.add([IndexRow(0, "e0", "t", 1, tenant="taxi"), IndexRow(1, "e1", "t", 1)])
     assert [index.find(name) for name in ("e0", "e1", "e2", "")] == [0, 1, None, None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from services.audit.domain import Filter, IndexRow
@@ -33,6 +34,10 @@ class MemoryIndex:
         if fresh and fresh[0].leaf != self.size:
             raise ValueError("a gap")
         self.rows += fresh
+        ended = {row.purged for row in fresh} - {""}
+        self.rows = [
+            replace(row, order_tag=None) if row.bucket in ended else row for row in self.rows
+        ]
 
     def find(self, event_id: str) -> int | None:
         return next((row.leaf for row in self.rows if row.event_id == event_id), None)

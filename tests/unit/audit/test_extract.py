@@ -60,7 +60,10 @@ ONE = number(1)
             routed("1", serial=1),
             {"tenant": "taxi", "binding": "b1", "call": "c/1", "numbers": (ONE,)},
         ),
-        (binding.BucketPurged(tenant="taxi"), {"tenant": "taxi"}),
+        (
+            binding.BucketPurged(tenant="taxi", bucket="purge/taxi/202607"),
+            {"tenant": "taxi", "purged": "purge/taxi/202607"},
+        ),
         (binding.SubjectRestricted(tenant="taxi"), {"tenant": "taxi"}),
         (binding.SubjectExported(tenant="taxi"), {"tenant": "taxi"}),
         (
@@ -91,8 +94,10 @@ def test_an_order_is_found_by_its_tag_only(made: Fixture) -> None:
     message = created("b1", made.sealer, order="order-77", kind=binding.BindingReleased)
     row = made.row(message)
     assert row.order_tag == made.tagger.order("taxi", "order-77")
+    assert row.bucket == message.secrets.key_id
     assert "order-77" not in repr(row)
-    assert made.row(created("b1", made.sealer)).order_tag is None
+    without = made.row(created("b1", made.sealer))
+    assert (without.order_tag, without.bucket) == (None, "")
 
 
 def test_an_erased_order_is_gone_and_no_alarm(made: Fixture) -> None:
