@@ -180,7 +180,17 @@ NEVER_SENT = {
     "TOPIC_NOT_CREATED": "when topics are created",
 }
 # What the answers of Lua functions mean to the Python that called them; not reasons of errors.
-LUA_ANSWERS = {"OK", "BLOCKS_CHANGED", "DEPOSED", "EARLY", "GAP", "KNOWN", "LOST", "OTHER"}
+LUA_ANSWERS = {
+    "OK",
+    "BLOCKS_CHANGED",
+    "CHANGED",
+    "DEPOSED",
+    "EARLY",
+    "GAP",
+    "KNOWN",
+    "LOST",
+    "OTHER",
+}
 LUA_ANSWERS |= {"CONTRADICTED", "OWNER", "STALE", "TAKEN"}
 
 

@@ -69,8 +69,12 @@ def _of_pool(message: Any) -> Fields:
     return {"tenant": _tenant(message.pool.name)}
 
 
-def _of_block(message: Any) -> Fields:
+def _of_tenant(message: Any) -> Fields:
     return {"tenant": message.tenant}
+
+
+def _of_register(message: Any) -> Fields:
+    return {"tenant": message.fact.tenant}
 
 
 def _of_leases(message: Any) -> Fields:
@@ -139,7 +143,7 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
     message.DESCRIPTOR.full_name: (message, fields)
     for message, fields in (
         (allocator.PoolCreated, _of_pool),
-        (allocator.BlockRegistered, _of_block),
+        (allocator.BlockRegistered, _of_tenant),
         (allocator.NumbersLeased, _of_leases),
         (allocator.NumberChanged, _of_number),
         (binding.BindingCreated, _of_binding),
@@ -150,6 +154,11 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
         (binding.SubjectExported, _of_retention),
         (binding.LegalHoldChanged, _of_hold),
         (binding.LegalHoldEnded, _of_retention),
+        (binding.ConsentGranted, _of_register),
+        (binding.ConsentWithdrawalRequested, _of_register),
+        (binding.ConsentWithdrawn, _of_register),
+        (binding.ConsentDrained, _of_register),
+        (binding.ConsentPolicyChanged, _of_tenant),
         (router.CallRouted, _of_decision),
         (router.CallRefused, _of_decision),
         (router.CallProgressed, _of_progress),

@@ -41,6 +41,7 @@ class Reason(IntEnum):
     REQUESTED = 1
     EXPIRED = 2
     UNCONFIRMED = 3
+    CONSENT_WITHDRAWN = 10
     ERASURE = 60
 
 
@@ -117,6 +118,9 @@ class Binding:
     reason: Reason = Reason.NONE
     release_ms: int = 0
     cool_until_ms: int = 0
+    consent_a: str = ""
+    consent_b: str = ""
+    drain_ms: int = 0  # once a party has withdrawn: when the grace period ends
 
     def __repr__(self) -> str:
         return f"<Binding {self.id} version {self.version} {self.state.name}>"
@@ -142,7 +146,8 @@ class Binding:
         """The binding with another expiry.
 
         Raises:
-            FailedPrecondition: BINDING_ENDED, also from its expiry on: calls are refused by then.
+            FailedPrecondition: BINDING_ENDED, also from its expiry on: calls are refused by then;
+                BINDING_DRAINING.
             Aborted: VERSION_STALE.
             InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON, EXPIRY_TOO_FAR, START_AFTER_END.
         """
@@ -188,14 +193,31 @@ class Binding:
             raise FailedPrecondition(
                 "BINDING_ENDED", "an ended binding cannot be changed", binding=self.id
             )
+        if self.drain_ms:
+            raise FailedPrecondition(
+                "BINDING_DRAINING", "a party has withdrawn its consent", binding=self.id
+            )
+
+    def draining(self, until: int, now: int) -> "Binding":
+        """The binding, to end once the grace period of a withdrawal is over (R5). Its expiry is
+        brought forward, so whoever knows nothing of consents refuses in time."""
+        return replace(
+            self,
+            terms=replace(self.terms, expire_ms=min(self.terms.expire_ms, until)),
+            version=self.version + 1,
+            update_ms=now,
+            drain_ms=until,
+        )
 
     def released(self, now: int, reason: Reason, version: int = 0) -> "Binding":
-        """The binding, ended. Whoever ends it after its expiry, it has expired.
+        """The binding, ended. Whoever ends it after its expiry, it has expired, or its party's
+        withdrawal has come into effect.
 
         `version`: the one it gets, where a higher one than the next has been seen.
         """
-        if reason is Reason.REQUESTED and self.terms.expire_ms <= now:
-            reason = Reason.EXPIRED
+        if reason in (Reason.REQUESTED, Reason.EXPIRED) and self.terms.expire_ms <= now:
+            drained = self.drain_ms == self.terms.expire_ms
+            reason = Reason.CONSENT_WITHDRAWN if drained else Reason.EXPIRED
         return replace(
             self,
             version=version or self.version + 1,
@@ -216,14 +238,16 @@ def erased(binding: Binding, now: int) -> Binding:
     return replace(binding, version=binding.version + 1, reason=Reason.ERASURE, update_ms=now)
 
 
-def check_expiry(expire_ms: int, now: int, shortest_ms: int = SHORTEST_MS) -> None:
+def check_expiry(
+    expire_ms: int, now: int, shortest_ms: int = SHORTEST_MS, longest_ms: int = LONGEST_MS
+) -> None:
     """Raises InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON or EXPIRY_TOO_FAR."""
     if expire_ms <= now:
         raise InvalidArgument("EXPIRY_PAST", "expire_time lies in the past")
     if expire_ms < now + shortest_ms:
         raise InvalidArgument("EXPIRY_TOO_SOON", "expire_time is too near")
-    if expire_ms > now + LONGEST_MS:
-        raise InvalidArgument("EXPIRY_TOO_FAR", "expire_time is more than 366 days ahead")
+    if expire_ms > now + longest_ms:
+        raise InvalidArgument("EXPIRY_TOO_FAR", "expire_time is too far ahead")
 
 
 def stale(current: int) -> Aborted:

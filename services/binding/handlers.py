@@ -5,14 +5,12 @@ request id, one binding and one change come of it.
 """
 
 import asyncio
-import base64
-import binascii
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final, NamedTuple
 
+from services.binding import paging
 from services.binding.commands import Command, Create, Find, Release, Update
 from services.binding.domain import (
     SHORTEST_MS,
@@ -25,6 +23,7 @@ from services.binding.domain import (
 from services.binding.ports import (
     Answer,
     Bindings,
+    ConsentsChanged,
     Ids,
     Index,
     LeaseRefused,
@@ -40,7 +39,6 @@ from services.runtime.errors import (
     AlreadyExists,
     AxbridgeError,
     FailedPrecondition,
-    InvalidArgument,
     NotFound,
     ResourceExhausted,
     Unavailable,
@@ -109,6 +107,7 @@ class Handlers:
         for _ in range(_LEASES):
             try:
                 terms.check(self._clock.epoch_ms(), self._shortest_ms)
+                consents = await self._bindings.consented(tenant, terms.pool, tags)
                 lease = await self._numbers.lease(terms.pool, tags, excluded, self._left(deadline))
             except AxbridgeError:
                 # A repeated request gets its answer also where allocator is away, the pool is
@@ -119,7 +118,9 @@ class Handlers:
                 return await self._again(answer, body)
             try:
                 terms.check_number(exclusive=lease.exclusive)
-                return await self._bind(wish, body, tags, lease)
+                return await self._bind(wish, body, tags, consents, lease)
+            except ConsentsChanged:
+                self._numbers.give_back(terms.pool, lease)
             except LeaseRefused as refusal:
                 if refusal.reason != "LEASE_STALE":
                     self._numbers.give_back(terms.pool, lease)
@@ -138,7 +139,12 @@ class Handlers:
         )
 
     async def _bind(
-        self, wish: Create, body: bytes, tags: tuple[bytes, bytes], lease: Lease
+        self,
+        wish: Create,
+        body: bytes,
+        tags: tuple[bytes, bytes],
+        consents: tuple[str, str],
+        lease: Lease,
     ) -> Applied:
         """The new binding. If we die before the write, the lease runs out."""
         now, tenant = self._clock.epoch_ms(), wish.tenant
@@ -146,6 +152,7 @@ class Handlers:
         binding = Binding(
             tenant, self._ids.new(), lease.number, wish.terms, *tags, lease.epoch,
             lease.cooling_ms, lease.exclusive, now, now, (request,),
+            consent_a=consents[0], consent_b=consents[1],
         )  # fmt: skip
         order_tag = self._tags.order(tenant, wish.terms.order_id)
         try:
@@ -176,11 +183,11 @@ class Handlers:
         """A page of ids of bindings, oldest first, and the token of the next."""
         index = self._index(wish)
         mark = self._tags.body(wish.tenant, f"page\x1f{index.kind}\x1f{index.value}")[:8]
-        after = _after(wish.token, mark)
+        after = paging.after(wish.token, mark)
         ids = await self._bindings.page(wish.tenant, index, after, wish.limit + 1)
         more = len(ids) > wish.limit
         ids = ids[: wish.limit]
-        return ids, _token(mark, ids[-1]) if more else ""
+        return ids, paging.token(mark, ids[-1]) if more else ""
 
     async def update(self, wish: Update, deadline: float) -> Binding:
         """Moves the expiry, compare-and-set by version. See UpdateBinding."""
@@ -266,23 +273,6 @@ class Handlers:
 
     def _left(self, deadline: float) -> float:
         return max(0.0, min(_WAIT_SECONDS, deadline - self._clock.monotonic() - _MARGIN_SECONDS))
-
-
-def _token(mark: bytes, last: str) -> str:
-    return base64.urlsafe_b64encode(mark + uuid.UUID(last).bytes).decode()
-
-
-def _after(token: str, mark: bytes) -> str:
-    """The id that a page begins behind. The mark ties a token to its tenant and filter."""
-    if not token:
-        return ""
-    try:
-        raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != 24 or raw[:8] != mark:
-        raise InvalidArgument("INVALID_PAGE_TOKEN", "not a token of this list", field="page_token")
-    return str(uuid.UUID(bytes=raw[8:]))
 
 
 def _not_found(binding: str) -> NotFound:

@@ -4,6 +4,7 @@ Pure: knows the protos, never a key or a topic. Refuses values that do not decod
 Invariant: nothing is lost on the way there and back but what only keys open.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,7 @@ REASONS: Final = {
     Reason.REQUESTED: binding_pb2.RELEASE_REASON_REQUESTED,
     Reason.EXPIRED: binding_pb2.RELEASE_REASON_EXPIRED,
     Reason.UNCONFIRMED: binding_pb2.RELEASE_REASON_UNCONFIRMED,
+    Reason.CONSENT_WITHDRAWN: binding_pb2.RELEASE_REASON_CONSENT_WITHDRAWN,
     Reason.ERASURE: binding_pb2.RELEASE_REASON_ERASURE,
 }
 
@@ -100,15 +102,15 @@ def binding_of(
         exclusive=record.exclusive,
         create_ms=millis(record.create_time),
         update_ms=millis(record.update_time),
-        requests=tuple(
-            Answered(each.request_id, each.body_hash, millis(each.time), each.version)
-            for each in record.requests
-        ),
+        requests=answered_of(record.requests),
         version=route.version,
         state=State.RELEASED if route.state == binding_pb2.BINDING_STATE_RELEASED else State.ACTIVE,
         reason=Reason(route.release_reason),
         release_ms=millis(record.release_time),
         cool_until_ms=millis(route.cool_until),
+        consent_a=record.consent_a.rpartition("/")[2],
+        consent_b=record.consent_b.rpartition("/")[2],
+        drain_ms=millis(route.drain_until),
     )
 
 
@@ -160,6 +162,9 @@ def fact_of(binding: Binding) -> events_pb2.BindingFact:
         industry_id=terms.industry_id,
         lease_epoch=binding.lease_epoch,
         options=shown(terms.options),
+        consent_a=consent_name(binding.tenant, binding.consent_a),
+        consent_b=consent_name(binding.tenant, binding.consent_b),
+        drain_until=timestamp(binding.drain_ms),
     )
 
 
@@ -185,6 +190,7 @@ def route_of(binding: Binding, copies: Copies) -> events_pb2.Route:
         release_reason=REASONS[binding.reason],
         industry_id=terms.industry_id,
         options=terms.options.text,
+        drain_until=timestamp(binding.drain_ms),
     )
 
 
@@ -197,18 +203,38 @@ def record_of(
         update_time=timestamp(binding.update_ms),
         release_time=timestamp(binding.release_ms),
         secrets=sealed(copies.secrets),
-        requests=[
-            events_pb2.AnsweredRequest(
-                request_id=each.request_id,
-                body_hash=each.body_hash,
-                time=timestamp(each.time_ms),
-                version=each.version,
-            )
-            for each in binding.requests
-        ],
+        requests=answered_messages(binding.requests),
         cooling_ms=binding.cooling_ms,
         exclusive=binding.exclusive,
         order_tag=bytes.fromhex(order_tag),
+        consent_a=consent_name(binding.tenant, binding.consent_a),
+        consent_b=consent_name(binding.tenant, binding.consent_b),
+    )
+
+
+def consent_name(tenant: str, consent: str) -> str:
+    """The resource name; empty for none."""
+    return f"tenants/{tenant}/consents/{consent}" if consent else ""
+
+
+def answered_messages(requests: Iterable[Answered]) -> list[events_pb2.AnsweredRequest]:
+    """Requests for a record."""
+    return [
+        events_pb2.AnsweredRequest(
+            request_id=each.request_id,
+            body_hash=each.body_hash,
+            time=timestamp(each.time_ms),
+            version=each.version,
+        )
+        for each in requests
+    ]
+
+
+def answered_of(messages: Iterable[events_pb2.AnsweredRequest]) -> tuple[Answered, ...]:
+    """And back."""
+    return tuple(
+        Answered(each.request_id, each.body_hash, millis(each.time), each.version)
+        for each in messages
     )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from services.binding.domain import Binding, Lease
+from services.binding.consent import Consent, Mark, Policy
+from services.binding.domain import Answered, Binding, Lease
 from services.runtime.phone import PhoneNumber
 
 
@@ -32,11 +33,15 @@ class Lost(Exception):
     """The binding is no longer at the version that the change was made from; nothing changed."""
 
 
+class ConsentsChanged(Exception):
+    """The consents that a new binding names are not those in force any more: read them again."""
+
+
 class Answer(NamedTuple):
     """What a request id led to."""
 
     body_hash: bytes
-    binding: str
+    binding: str  # or a consent: its id
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -70,6 +75,15 @@ class Bindings(Protocol):
 
         Raises:
             LeaseRefused: the number cannot take it. Taken: a twin was faster. Nothing happened.
+            FailedPrecondition: CONSENT_MISSING. ConsentsChanged.
+        """
+
+    async def consented(self, tenant: str, pool: str, tags: tuple[bytes, bytes]) -> tuple[str, str]:
+        """The consents of A and B that a binding must name, empty for none. It may lag: a create
+        checks it again.
+
+        Raises:
+            FailedPrecondition: CONSENT_MISSING.
         """
 
     async def get(self, binding: str) -> Stored | None:
@@ -106,6 +120,12 @@ class Bindings(Protocol):
 class Swept(Bindings, Protocol):
     """The bindings of one cell as its sweepers see them."""
 
+    async def live(
+        self, tenant: str, tag: bytes, after: str, limit: int
+    ) -> tuple[Sequence[str], str]:
+        """Live bindings among the next `limit` of a party behind `after`; and what to go on behind,
+        empty at the end."""
+
     async def forget(self, old: Stored) -> int:
         """Drops an ended binding whose time has come by the store's clock, and publishes that.
 
@@ -118,6 +138,49 @@ class Swept(Bindings, Protocol):
 
     async def postpone(self, what: Literal["expiry", "forget"], binding: str, until: int) -> None:
         """Puts a binding that is due off, if it is still there."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StoredConsent:
+    """A consent as the store has it; `sequence` as in Stored. `newest`: of its person."""
+
+    consent: Consent
+    sequence: int
+    newest: bool
+
+
+class Consents(Protocol):
+    """The consents of a cell; what Bindings says of errors and sequences holds here too."""
+
+    async def answered(self, tenant: str, request_id: str) -> Answer | None:
+        """See Bindings."""
+
+    async def mark(self, tenant: str, tag: bytes) -> Mark | None:
+        """Where a person's newest consent stands; None: the person never gave one."""
+
+    async def put(self, consent: Consent, request: Answered | None, before: Mark | None) -> int:
+        """Stores and announces a version, the first one or the one after what is stored, if
+        `before` is what stands for the person. From then on every create is judged by it.
+
+        Raises:
+            Lost: the consent or the person's newest one is not what it was. Taken: a twin was
+                faster.
+        """
+
+    async def get(self, tenant: str, consent: str) -> StoredConsent | None:
+        """The consent, or None where it never was or is forgotten."""
+
+    async def page(self, tenant: str, tag: bytes, after: str, limit: int) -> Sequence[str]:
+        """Ids in order of creation, behind `after`; with a tag only those of that person."""
+
+    async def policy(self, tenant: str) -> tuple[Policy, int]:
+        """The tenant's policy, the default where none was set, and its sequence."""
+
+    async def set_policy(self, policy: Policy) -> int:
+        """Stores and announces the version after what is stored. Raises Lost."""
+
+    async def published(self, sequence: int, seconds: float) -> None:
+        """See Bindings."""
 
 
 class Numbers(Protocol):

@@ -6,7 +6,7 @@ acknowledged is ended or overruled with a higher version.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from services.binding.messages import from_record, read_route, read_state
 from services.binding.ports import Stored
 from services.binding.records import Records
 from services.binding.refill import Refill
+from services.binding.registerrebuild import RegisterRebuild
 from services.binding.store import CellBindings, Put
 from services.binding.vault import KeyedTags
 from services.runtime import topics
@@ -48,16 +49,24 @@ class BindingRebuild:
     )
 
     def __init__(
-        self, cell: Cell, bindings: CellBindings, records: Records, tags: KeyedTags, clock: Clock
-    ) -> None:
+        self,
+        cell: Cell, bindings: CellBindings, records: Records, tags: KeyedTags, clock: Clock,
+        registers: RegisterRebuild,
+    ) -> None:  # fmt: skip
         self._cell = cell
         self._bindings = bindings
         self._records = records
         self._refill = Refill(cell, bindings, tags, clock)
         self._ledger = Ledger(cell, records, clock)
         self._clock = clock
+        self._registers = registers
         self._source = cell.source.encode()
-        self._announced = tuple(cell.key(kind, "").encode() for kind in ("binding", "key"))
+        self._announcers: dict[str, Callable[[str], Awaitable[int]]] = {
+            "binding": self._announce,
+            "key": self._announce_key,
+            "register": registers.announce_name,
+        }
+        self._announced = tuple(cell.key(kind, "").encode() for kind in self._announcers)
         self._healing = b""
         self._suspects: dict[str, events_pb2.Route] = {}
 
@@ -70,7 +79,9 @@ class BindingRebuild:
         if store_epoch != self._healing:
             self._healing, self._suspects = store_epoch, {}
             await self._refill.begin()
+            self._registers.begin()
         newest = _newest([record for record in records if self._is_ours(record)])
+        newest = list(await self._registers.restore(newest, store_epoch))
         if records[0].topic == topics.BINDING_ROUTES.name:
             await self._refill.settle()
             await self._judge(newest, store_epoch)
@@ -91,6 +102,7 @@ class BindingRebuild:
             _LOG.warning("unacknowledged routes overruled", count=len(suspects))
         await asyncio.gather(*(self._announce(each, store_epoch) for each in recent))
         await self._ledger.finish(store_epoch)
+        await self._registers.finish(store_epoch)
         await self._refill.begin()  # used up
 
     async def _announce(self, binding: str, epoch: bytes | None = None) -> int:
@@ -108,6 +120,8 @@ class BindingRebuild:
             return await self._repair_key(record)
         if (place := Place.parse(record.key.decode())) is not None:
             return await self._ledger.repair(place, record)
+        if (kept := await self._registers.repair(record)) is not None:
+            return kept
         stored, seen = await self._get(record.key.decode().partition("/")[2]), _version(record)
         if stored is None and record.value is None:
             return False
@@ -136,10 +150,7 @@ class BindingRebuild:
     async def _announce_all(self, keys: Sequence[str]) -> None:
         prefix = self._cell.key("")
         names = [key.removeprefix(prefix).partition(":") for key in keys]
-        sequences = await asyncio.gather(*(
-            self._announce(name) if kind == "binding" else self._announce_key(name)
-            for kind, _, name in names
-        ))  # fmt: skip
+        sequences = await asyncio.gather(*(self._announcers[k](name) for k, _, name in names))
         await self._cell.published(max(sequences, default=0), _STEP_SECONDS)
 
     async def _announce_key(self, key_id: str) -> int:

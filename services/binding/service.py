@@ -9,11 +9,16 @@ from collections.abc import Collection, Coroutine
 from typing import Any, Final, NamedTuple
 
 from axbridge.binding.v1 import binding_service_pb2_grpc as pb_grpc
+from axbridge.binding.v1 import consent_service_pb2_grpc as consent_grpc
 from axbridge.binding.v1 import retention_service_pb2_grpc as retention_grpc
 from confluent_kafka.admin import AdminClient
 
 from services.binding import keeper, sweeper
 from services.binding.clients import AllocatorNumbers
+from services.binding.consentmessages import ConsentMessages
+from services.binding.consents import ConsentHandlers
+from services.binding.consentservicer import ConsentServicer
+from services.binding.consentstore import CellConsents
 from services.binding.erasure import Erasures
 from services.binding.export import Exports, reader_of
 from services.binding.handlers import Handlers
@@ -24,12 +29,16 @@ from services.binding.purger import Purger, tenants_of
 from services.binding.readiness import Readiness
 from services.binding.rebuild import BindingRebuild
 from services.binding.records import Records
+from services.binding.registerrebuild import RegisterRebuild
+from services.binding.registers import RegisterRecords
+from services.binding.registerstore import CellRegisters
 from services.binding.retentionservicer import RetentionServicer
 from services.binding.routekeys import RouteKeys
 from services.binding.servicer import BindingServicer
 from services.binding.settings import BindingSettings
 from services.binding.spread import SpreadBindings, SpreadNumbers
 from services.binding.store import LIBRARY, SERVICE, CellBindings
+from services.binding.upkeep import Drain, Upkeep
 from services.binding.vault import KeyedTags, Vault
 from services.runtime import topics
 from services.runtime.cell import Cell
@@ -48,6 +57,7 @@ _TOPICS: Final = (
     topics.BINDING_STATE,
     topics.BINDING_ROUTES,
     topics.BINDING_KEYS,
+    topics.BINDING_CONSENTS,
     topics.BINDING_RETENTION,
 )
 
@@ -65,6 +75,8 @@ class Parts(NamedTuple):
     erasures: Erasures
     exports: Exports
     holds: Holds
+    consents: ConsentHandlers
+    upkeep: Upkeep
 
 
 def cell_of(settings: BindingSettings, name: str = "") -> Cell:
@@ -75,7 +87,8 @@ def cell_of(settings: BindingSettings, name: str = "") -> Cell:
 def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
     """Plugged together for a cell. Raises FailedPrecondition (TOPIC_MISSING)."""
     kafka, ring = settings.kafka_bootstrap, FileKeyRing(settings.keyring_dir)
-    records = Records(topics.partition_counts(AdminClient({"bootstrap.servers": kafka}), _TOPICS))
+    counts = topics.partition_counts(AdminClient({"bootstrap.servers": kafka}), _TOPICS)
+    records, register_records = Records(counts), RegisterRecords(counts)
     evidence = EvidenceWriter(EvidenceKeys.load_public(settings.evidence_public_key), ring)
     tags = KeyedTags(ring)
     keys = RouteKeys(cell, records, ring, clock, settings.route_wrapping)
@@ -83,11 +96,18 @@ def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
     vault = Vault(sealer, evidence, cell.source.rpartition("/")[2])
     bindings = CellBindings(cell, records, vault, keys, clock)
     purger = Purger(cell, bindings, records, ring, clock, tenants_of(cell, kafka))
-    rebuild = BindingRebuild(cell, bindings, records, tags, clock)
+    registers, messages = CellRegisters(cell, register_records), ConsentMessages(sealer)
+    kept = RegisterRebuild(registers, register_records, messages.openers, clock)
+    rebuild = BindingRebuild(cell, bindings, records, tags, clock, kept)
+    stored = CellConsents(registers, messages)
+    consents = ConsentHandlers(stored, bindings, tags, TimeOrderedIds(clock), clock)
+    job = Upkeep(registers, register_records, messages, Drain(stored, bindings, clock))
     erasures = Erasures(bindings, ledger, tags, sealer, TimeOrderedIds(clock), clock)
     exports = Exports(cell, bindings, ledger, records, tags, sealer, clock, reader_of(kafka))
     holds = Holds(bindings, ledger, sealer, ring, clock, reader_of(kafka))
-    return Parts(ring, tags, keys, bindings, purger, rebuild, ledger, erasures, exports, holds)
+    return Parts(
+        ring, tags, keys, bindings, purger, rebuild, ledger, erasures, exports, holds, consents, job
+    )
 
 
 async def start(settings: BindingSettings) -> tuple[AioServer, int]:
@@ -110,6 +130,9 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
         leases = SpreadNumbers(numbers, settings.cells_of)
     handlers = Handlers(bindings, leases, own.tags, TimeOrderedIds(clock), clock, shortest)
     server.add(pb_grpc.add_BindingServiceServicer_to_server, BindingServicer(handlers, clock))
+    consents = {name: each.consents for name, each in parts.items()}
+    consenting = ConsentServicer(consents, settings.cells_of, clock)
+    server.add(consent_grpc.add_ConsentServiceServicer_to_server, consenting)
     erasures = {name: each.erasures for name, each in parts.items()}
     own.exports.look_in([parts[name].ledger for name in cells if name != settings.cell])
     holds = {name: each.holds for name, each in parts.items()}
@@ -143,7 +166,7 @@ def _owner(
     kafka, bindings = settings.kafka_bootstrap, parts.bindings
     jobs = [make(bindings, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
     jobs.append(keeper.of_cell(parts.keys, parts.ring, clock, kafka, cell).run)
-    jobs += [parts.purger.run, parts.erasures.run, parts.holds.run]
+    jobs += [parts.purger.run, parts.erasures.run, parts.holds.run, parts.upkeep.run]
     return Owner(cell, kafka, parts.rebuild, jobs=jobs, metrics=metrics)
 
 

@@ -52,6 +52,11 @@ class SpreadBindings:
         sequence = await self._cells[name].create(binding, a, b, order_tag, lease)
         return self._told(name, sequence)
 
+    async def consented(self, tenant: str, pool: str, tags: tuple[bytes, bytes]) -> tuple[str, str]:
+        """See ports.Bindings."""
+        name = chosen(self._cells_of(tenant), tags[0])
+        return await self._cells[name].consented(tenant, pool, tags)
+
     async def get(self, binding: str) -> Stored | None:
         """See ports.Bindings."""
         asked = (cell.get(binding) for cell in self._cells.values())

@@ -7,14 +7,16 @@ the record of a version is built from the one before it, and applied only if tha
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from axbridge.binding.v1 import events_pb2
 
+from services.binding.barriers import Barriers
 from services.binding.domain import REMEMBERED_MS, Binding, Lease
 from services.binding.messages import Copies, binding_of, from_record, route_of
-from services.binding.ports import Answer, Index, LeaseRefused, Lost, Stored, Taken
+from services.binding.ports import Answer, Index, LeaseRefused, Stored, Taken
 from services.binding.records import Records
+from services.binding.replies import answer, applied, refuse
 from services.binding.routekeys import RouteKeys
 from services.binding.vault import Vault
 from services.runtime.cell import Argument, Cell, library
@@ -23,10 +25,8 @@ from services.runtime.phone import PhoneNumber
 
 _LUA: Final = Path(__file__).parent / "store"
 SERVICE: Final = "binding"
-LIBRARY: Final = library(
-    SERVICE, [_LUA / f"{part}.lua" for part in ("apply", "commands", "reads", "keys", "ledger")]
-)
-_HASH: Final = 16  # octets of a body hash, in front of the binding's id
+_PARTS: Final = ("apply", "barred", "commands", "reads", "keys", "ledger", "registers")
+LIBRARY: Final = library(SERVICE, [_LUA / f"{part}.lua" for part in _PARTS])
 
 
 class Sealings(NamedTuple):
@@ -54,11 +54,13 @@ class CellBindings:
         self._vault = vault
         self._keys = keys
         self._clock = clock
+        self._barriers = Barriers(cell)
+        self.consented = self._barriers.consented
 
     async def answered(self, tenant: str, request_id: str) -> Answer | None:
         """See ports.Bindings."""
         known = (await self._cell.call("answered", [self._request(tenant, request_id)]))[1]
-        return _answer(known) if known else None
+        return answer(known) if known else None
 
     async def create(
         self, binding: Binding, a: PhoneNumber, b: PhoneNumber, order_tag: bytes, lease: Lease
@@ -66,14 +68,17 @@ class CellBindings:
         """See ports.Bindings."""
         route = await self._keys.get(self.route_key_id(binding))
         put = self._put(binding, self._vault.seal_new(binding, a, b, route), order_tag.hex())
-        request = binding.requests[0]
-        put.keys.append(self._request(binding.tenant, request.request_id))
-        put.args.extend((request.body_hash, lease.deadline_ms))
+        tenant, request = binding.tenant, binding.requests[0]
+        put.keys.extend((self._request(tenant, request.request_id), self._barriers.key(tenant)))
+        put.args.extend((request.body_hash, lease.deadline_ms, *self._barriers.args(binding)))
         reply = await self._cell.call("create", *put)
         if reply[0] == b"OK":
             return int(reply[1])
         if reply[0] == b"KNOWN":
-            raise Taken(_answer(reply[1]))
+            raise Taken(answer(reply[1]))
+        if reply[0] == b"CHANGED":
+            raise self._barriers.changed(binding.tenant)
+        refuse(reply)
         raise LeaseRefused(reply[0].decode())
 
     async def get(self, binding: str) -> Stored | None:
@@ -99,20 +104,31 @@ class CellBindings:
             put.args.append(request.body_hash)
         reply = await self._cell.call("change", *put)
         if reply[0] == b"KNOWN":
-            raise Taken(_answer(reply[1]))
-        return _applied(reply)
+            raise Taken(answer(reply[1]))
+        return applied(reply)
 
     async def release(self, old: Stored, new: Binding, *, due: bool = False) -> int:
         """See ports.Bindings."""
         put = await self.again(old, new)
         put.args.extend((old.binding.version, int(due)))
-        return _applied(await self._cell.call("release", *put))
+        return applied(await self._cell.call("release", *put))
+
+    async def live(
+        self, tenant: str, tag: bytes, after: str, limit: int
+    ) -> tuple[Sequence[str], str]:
+        """See ports.Swept."""
+        ids = await self.page(tenant, Index("party", tag.hex()), after, limit)
+        if not ids:
+            return [], ""
+        _, *marks = await self._cell.call("live", [self.key(each) for each in ids])
+        live = [each for each, mark in zip(ids, marks, strict=True) if mark == b"1"]
+        return live, ids[-1] if len(ids) == limit else ""
 
     async def forget(self, old: Stored) -> int:
         """See ports.Bindings."""
         b = old.binding
         entry = self._records.tombstones(b.number, b.id, b.version, self._clock.epoch_ms())
-        return _applied(await self._cell.call("forget", *self.dropping(old, entry)))
+        return applied(await self._cell.call("forget", *self.dropping(old, entry)))
 
     async def page(self, tenant: str, index: Index, after: str, limit: int) -> Sequence[str]:
         """See ports.Bindings."""
@@ -222,7 +238,7 @@ class CellBindings:
             Lost: it is not at `old` any more.
         """
         put = await self.again(old, new)
-        return _applied(
+        return applied(
             await self._cell.call("restrict", put.keys, [*put.args, old.binding.version])
         )
 
@@ -235,7 +251,7 @@ class CellBindings:
         b = old.binding
         entry = self._records.tombstones(b.number, b.id, b.version, self._clock.epoch_ms())
         put = self.dropping(old, entry)
-        return _applied(await self._cell.call("forget", put.keys, [*put.args, "purge"]))
+        return applied(await self._cell.call("forget", put.keys, [*put.args, "purge"]))
 
     def route_key_id(self, binding: Binding) -> str:
         """The id of the key for the binding's route copies."""
@@ -282,13 +298,3 @@ class CellBindings:
 def _sealings(stored: Stored) -> Sealings:
     assert isinstance(stored.sealed, Sealings)
     return stored.sealed
-
-
-def _answer(value: bytes) -> Answer:
-    return Answer(value[:_HASH], value[_HASH:].decode())
-
-
-def _applied(reply: list[Any]) -> int:
-    if reply[0] != b"OK":  # STALE or EARLY
-        raise Lost
-    return int(reply[1])

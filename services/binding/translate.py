@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.binding import choices
 from services.binding.commands import Create, Find, Update
 from services.binding.domain import Binding, Direction, Terms
-from services.binding.messages import DIRECTIONS, REASONS, millis, timestamp
+from services.binding.messages import DIRECTIONS, REASONS, consent_name, millis, timestamp
 from services.runtime.errors import InvalidArgument
 from services.runtime.ids import request_id
 from services.runtime.options import NONE
@@ -159,6 +159,9 @@ def resource(binding: Binding) -> binding_pb2.Binding:
         version=binding.version,
         customer_data=terms.customer_data,
         options=choices.shown(terms.options),
+        consent_a=consent_name(binding.tenant, binding.consent_a),
+        consent_b=consent_name(binding.tenant, binding.consent_b),
+        drain_until=timestamp(binding.drain_ms),
     )
 
 

@@ -80,6 +80,16 @@ BINDING_ROUTES: Final = _compacted(
 BINDING_KEYS: Final = _compacted(
     "binding.keys.v1", "binding", "the key's id", "axbridge.binding.v1.RouteKey"
 )
+BINDING_CONSENTS: Final = _events(
+    "binding.consents.v1",
+    "binding",
+    "consent/<tenant>/<consent> or consent-policy/<tenant>/current",
+    "axbridge.binding.v1.ConsentGranted",
+    "axbridge.binding.v1.ConsentWithdrawalRequested",
+    "axbridge.binding.v1.ConsentWithdrawn",
+    "axbridge.binding.v1.ConsentDrained",
+    "axbridge.binding.v1.ConsentPolicyChanged",
+)
 BINDING_RETENTION: Final = _events(
     "binding.retention.v1",
     "binding",
@@ -109,6 +119,7 @@ CATALOGUE: Final = (
     BINDING_STATE,
     BINDING_ROUTES,
     BINDING_KEYS,
+    BINDING_CONSENTS,
     BINDING_RETENTION,
     ROUTER_CALLS,
     ROUTER_RECORDS,

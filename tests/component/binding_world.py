@@ -16,6 +16,7 @@ from axbridge.type.v1 import phone_number_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import SecretStr
 
+from deploy.local.compaction import contents
 from deploy.local.kafka import quiet_admin
 from services.binding.service import start
 from services.binding.settings import BindingSettings
@@ -31,7 +32,7 @@ A, B, C, D = (f"+8613{n}12345678" for n in (5, 6, 7, 8))
 _LETTERS = str.maketrans("0123456789", "ghijklmnop")  # a metric's label shows no long number
 TOPICS = (
     topics.BINDING_BINDINGS, topics.BINDING_STATE, topics.BINDING_ROUTES, topics.BINDING_KEYS,
-    topics.BINDING_RETENTION,
+    topics.BINDING_CONSENTS, topics.BINDING_RETENTION,
 )  # fmt: skip
 
 
@@ -182,6 +183,16 @@ async def world(
             yield made
     finally:
         await server.stop(0)
+
+
+def published(w: World, topic: str) -> list[Any]:
+    """What this cell has put on a topic, cell records left out."""
+    source = f"/axbridge/binding/{w.settings.cell}".encode()
+    return [
+        record
+        for record in contents(w.bootstrap, topic)
+        if ("ce_source", source) in record.headers and not (record.key or b"").startswith(b"cell/")
+    ]
 
 
 async def until(condition: Callable[[], object], seconds: float = 30) -> None:

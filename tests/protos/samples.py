@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tests.protos.register_samples import REGISTER_SAMPLES
 from tests.protos.retention_samples import RETENTION
 
 NUMBER = "700123456780001"
@@ -242,6 +243,7 @@ SAMPLES: dict[str, Message] = {
         customer_data=b"\x00\xff opaque",
         evidence=sealed("evidence/taxi/202608", 0xD1),
     ),
+    **REGISTER_SAMPLES,
     "router.v1.CallSecrets": router.CallSecrets(
         caller_tag=bytes(range(16)), caller_evidence=sealed("evidence/taxi/202608", 0xD2)
     ),

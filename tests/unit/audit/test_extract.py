@@ -71,6 +71,11 @@ ONE = number(1)
             {"tenant": "taxi"},
         ),
         (binding.LegalHoldEnded(tenant="taxi"), {"tenant": "taxi"}),
+        (
+            binding.ConsentGranted(fact=binding.ConsentFact(tenant="taxi")),
+            {"tenant": "taxi"},
+        ),
+        (binding.ConsentPolicyChanged(tenant="taxi"), {"tenant": "taxi"}),
         (router.CallRefused(fact=FACT), {"call": "c/1"}),
         (router.CallProgressed(fact=FACT), {"call": "c/1"}),
         (

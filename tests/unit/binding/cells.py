@@ -10,8 +10,13 @@ from axbridge.runtime.v1 import outbox_pb2
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from redis.exceptions import RedisError
 
+from services.binding.consentmessages import ConsentMessages
+from services.binding.consentstore import CellConsents
 from services.binding.rebuild import BindingRebuild
 from services.binding.records import Records
+from services.binding.registerrebuild import RegisterRebuild
+from services.binding.registers import RegisterRecords
+from services.binding.registerstore import CellRegisters
 from services.binding.routekeys import RouteKeys
 from services.binding.store import LIBRARY, SERVICE, CellBindings
 from services.binding.vault import KeyedTags, Vault
@@ -33,11 +38,13 @@ RECORDS = Records(
             "binding.state.v1",
             "binding.routes.v1",
             "binding.keys.v1",
+            "binding.consents.v1",
             "binding.retention.v1",
         ),
         4,
     )
 )
+REGISTER_RECORDS = RegisterRecords({"binding.state.v1": 4, "binding.consents.v1": 4})
 HEALER = b"healing"
 
 
@@ -57,7 +64,11 @@ class ReadyCell:
         keys = RouteKeys(self.cell, RECORDS, self.keyring, clock)
         self.tags = tags
         self.bindings = CellBindings(self.cell, RECORDS, vault, keys, clock)
-        self.rebuild = BindingRebuild(self.cell, self.bindings, RECORDS, tags, clock)
+        self.registers = CellRegisters(self.cell, REGISTER_RECORDS)
+        messages = ConsentMessages(PurgeSealer(self.keyring))
+        self.consents = CellConsents(self.registers, messages)
+        kept = RegisterRebuild(self.registers, REGISTER_RECORDS, messages.openers, clock)
+        self.rebuild = BindingRebuild(self.cell, self.bindings, RECORDS, tags, clock, kept)
 
     async def begin(self, epoch: int, restored: Sequence[Record] = ()) -> None:
         """A heal, from records as Kafka would give them: topic after topic."""

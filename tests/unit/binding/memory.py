@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from services.binding.consent import Mark, Policy
 from services.binding.domain import Answered, Binding, Direction, Lease, Terms
-from services.binding.ports import Answer, Index, LeaseRefused, Lost, Stored, Taken
+from services.binding.ports import Answer, ConsentsChanged, Index, LeaseRefused, Lost, Stored, Taken
 from services.runtime.clock import ManualClock
-from services.runtime.errors import AxbridgeError
+from services.runtime.errors import AxbridgeError, FailedPrecondition
 from services.runtime.phone import PhoneNumber
 
 DAY_MS = 86_400_000
@@ -27,6 +28,8 @@ class MemoryBindings:
         self.orders: dict[str, str] = {}
         self.postponed: dict[str, int] = {}
         self.waited: list[int] = []
+        self.marks: dict[tuple[str, bytes], Mark] = {}
+        self.policies: dict[str, Policy] = {}
         self.fail: tuple[Literal["before", "after"], AxbridgeError] | None = None
         self._sequence = 0
 
@@ -40,8 +43,23 @@ class MemoryBindings:
         known = self.requests.get((binding.tenant, request.request_id))
         if known:
             raise Taken(known)
+        tags = binding.tag_a, binding.tag_b
+        named = await self.consented(binding.tenant, binding.terms.pool, tags)
+        if named != (binding.consent_a, binding.consent_b):
+            raise ConsentsChanged
         self._refuse(binding, lease)
         return self._write(binding, request, order_tag.hex())
+
+    async def consented(self, tenant: str, pool: str, tags: tuple[bytes, bytes]) -> tuple[str, str]:
+        policy = self.policies.get(tenant, Policy(tenant))
+        needed, named = policy.pools.get(pool, policy.parties).letters, []
+        for party, tag in zip("AB", tags, strict=True):
+            mark = self.marks.get((tenant, tag))
+            live = mark and mark.letter == "L" and mark.expire_ms > self.clock.epoch_ms()
+            if (mark and mark.letter != "L") or (party in needed and not live):
+                raise FailedPrecondition("CONSENT_MISSING", party=party)
+            named.append(mark.consent if mark and live else "")
+        return named[0], named[1]
 
     def _refuse(self, binding: Binding, lease: Lease) -> None:
         now = self.clock.epoch_ms()
@@ -102,6 +120,13 @@ class MemoryBindings:
         if due and current.terms.expire_ms > self.clock.epoch_ms():
             raise Lost
         return self._write(new, None)
+
+    async def live(
+        self, tenant: str, tag: bytes, after: str, limit: int
+    ) -> tuple[Sequence[str], str]:
+        ids = await self.page(tenant, Index("party", tag.hex()), after, limit)
+        live = [each for each in ids if self.rows[each].binding.live]
+        return live, ids[-1] if len(ids) == limit else ""
 
     def _current(self, old: Stored) -> Binding:
         current = self.rows[old.binding.id].binding

@@ -1,0 +1,31 @@
+"""What the cell's functions answer, as values and exceptions of ports.py.
+
+Refuses to know who asked. Invariant: a refusal never passes for an answer.
+"""
+
+from typing import Any, Final
+
+from services.binding.ports import Answer, Lost
+from services.runtime.errors import FailedPrecondition
+
+_HASH: Final = 16  # octets of a body hash, in front of the id
+
+
+def answer(value: bytes) -> Answer:
+    """What a request id led to."""
+    return Answer(value[:_HASH], value[_HASH:].decode())
+
+
+def applied(reply: list[Any]) -> int:
+    """The outbox sequence of a write. Raises Lost."""
+    if reply[0] != b"OK":  # STALE or EARLY
+        raise Lost
+    return int(reply[1])
+
+
+def refuse(reply: list[Any]) -> None:
+    """Raises FailedPrecondition for the refusal of store/barred.lua."""
+    if reply[0] == b"CONSENT_MISSING":
+        raise FailedPrecondition(
+            "CONSENT_MISSING", "a party has not consented", party=reply[1].decode()
+        )

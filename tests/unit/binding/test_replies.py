@@ -1,0 +1,25 @@
+"""Answers are answers, refusals are raised."""
+
+import pytest
+
+from services.binding import replies
+from services.binding.ports import Lost
+from services.runtime.errors import FailedPrecondition
+
+
+def test_an_answer_is_a_hash_and_an_id() -> None:
+    assert replies.answer(b"h" * 16 + b"b1") == (b"h" * 16, "b1")
+
+
+def test_a_write_gives_its_sequence_or_is_lost() -> None:
+    assert replies.applied([b"OK", b"7"]) == 7
+    for refusal in (b"STALE", b"EARLY"):
+        with pytest.raises(Lost):
+            replies.applied([refusal])
+
+
+def test_a_missing_consent_names_its_side() -> None:
+    with pytest.raises(FailedPrecondition) as missing:
+        replies.refuse([b"CONSENT_MISSING", b"A"])
+    assert missing.value.metadata == {"party": "A"}
+    replies.refuse([b"NUMBER_FULL"])
