@@ -49,10 +49,11 @@ def differences(stage: Scene) -> list[str]:
         key: events_pb2.Route.FromString(record.value or b"")
         for key, record in last(stage.records("binding.routes.v1")).items()
     }
-    kept = {
-        key: events_pb2.StateRecord.FromString(record.value or b"").binding.route
+    states = {
+        key: events_pb2.StateRecord.FromString(record.value or b"")
         for key, record in last(stage.records("binding.state.v1")).items()
     }
+    kept = {key: each.binding.route for key, each in states.items() if each.HasField("binding")}
     found = [f"{key}: only a route or only a state" for key in routed.keys() ^ kept.keys()]
     found += [
         f"{key}: route {says(routed[key])}, state {says(kept[key])}"
