@@ -66,7 +66,7 @@ def comparable_at(now: int, name: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kind = name.partition(":")[0]
-    if kind in ("binding", "key", "ledger"):
+    if kind in ("binding", "key", "ledger", "register"):
         return {part: held for part, held in value.items() if part != b"sq"}
     if kind == "number":
         kept = {part: held for part, held in value.items() if part != b"epoch" and held != b"0"}

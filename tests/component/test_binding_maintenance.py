@@ -139,3 +139,9 @@ def test_what_two_stores_of_the_same_bindings_may_differ_in_is_left_out() -> Non
         b"t": b"6", b"w": b"Lb",
     }  # fmt: skip
     assert comparable_at(5, "request:r", b"x") == b"x"
+
+
+def test_a_restored_consent_is_compared_without_its_place_in_the_outbox() -> None:
+    held = {b"v": b"2", b"r": b"record", b"sq": b"7"}
+    left = comparable_at(0, "register:consent/didi/c1", held)
+    assert left == {b"v": b"2", b"r": b"record"}
