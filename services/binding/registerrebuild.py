@@ -44,6 +44,7 @@ class RegisterRebuild:
     def begin(self) -> None:
         """A heal begins: what a broken-off one kept in mind is forgotten."""
         self._recent: list[tuple[int, Place]] = []
+        self._erased: dict[Place, int] = {}
 
     async def restore(self, records: Sequence[Record], epoch: bytes) -> Sequence[Record]:
         """Puts what is of registers; gives back what is of something else."""
@@ -58,6 +59,7 @@ class RegisterRebuild:
     async def _restore(self, place: Place, record: Record, epoch: bytes) -> None:
         """Puts a record, or a tombstone, where it is newer."""
         if record.value is None:
+            self._erased.pop(place, None)
             raw = await self._registers.get(place, epoch)
             if raw is not None:
                 await self._registers.drop(raw, b"", epoch)
@@ -69,9 +71,13 @@ class RegisterRebuild:
                 heapq.heappush(self._recent, (header_int(record.headers, "ce_axsequence"), place))
                 if len(self._recent) > _UNSURE:
                     heapq.heappop(self._recent)
+            else:
+                self._erased[place] = header_int(record.headers, "ce_axversion")
 
     async def finish(self, epoch: bytes) -> None:
-        """Announces the last versions once more: of their entries a part may not have arrived."""
+        """Announces the last versions once more: of their entries a part may not have arrived. What
+        was erased is not restored, so nothing would ever delete its record: it is deleted here."""
+        await asyncio.gather(*(self._delete(*each, epoch) for each in self._erased.items()))
         await asyncio.gather(*(self.announce(each, epoch) for each in {p for _, p in self._recent}))
         self.begin()
 

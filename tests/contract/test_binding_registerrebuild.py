@@ -196,8 +196,11 @@ async def test_an_erased_consent_is_not_restored(cell: ReadyCell) -> None:
     cell.keyring.destroy(state.consent.secrets.key_id)
     records = list(cell.records)
     await cell.wipe()
+    cell.records.clear()
     await cell.begin(2, records)
     assert await read(cell, made) is None
+    await until(lambda: cell.on(STATE))  # nothing else would ever delete its record
+    assert [(r.key, r.value) for r in cell.on(STATE)] == [(records[0].key, None)]
     assert await cell.registers.get(policy_place(TENANT)) is None
 
 
