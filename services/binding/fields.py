@@ -20,7 +20,7 @@ CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PAGE: Final = 100
 _LONGEST_PAGE: Final = 1000
-_YEAR_10000: Final = 253_402_300_800  # seconds; Timestamp ends before it
+YEAR_10000: Final = 253_402_300_800  # seconds; Timestamp ends before it
 
 
 def matched(pattern: re.Pattern[str], text: str, field: str) -> re.Match[str]:
@@ -54,7 +54,7 @@ def page_size(size: int) -> int:
 
 def expiry(given: bool, time: Timestamp) -> int:
     """A required expiry, ms since 1970. Raises INVALID_FIELD, EXPIRY_PAST."""
-    if not given or not 0 <= time.nanos < 1_000_000_000 or abs(time.seconds) >= _YEAR_10000:
+    if not given or not 0 <= time.nanos < 1_000_000_000 or abs(time.seconds) >= YEAR_10000:
         invalid("expire_time")
     if time.seconds <= 0:  # before any clock; also keeps 0 for "not yet"
         raise InvalidArgument("EXPIRY_PAST", "expire_time lies in the past")

@@ -5,7 +5,7 @@ no real number: a Binding has no field for one.
 """
 
 import re
-from typing import Final, NoReturn
+from typing import Final
 
 from axbridge.binding.v1 import binding_pb2, binding_service_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,27 +13,28 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.binding import choices
 from services.binding.commands import Create, Find, Update
 from services.binding.domain import Binding, Direction, Terms
+from services.binding.fields import (
+    CODE,
+    CONTROL,
+    POOL,
+    SEGMENT,
+    TENANT,
+    UUID,
+    YEAR_10000,
+    invalid,
+    matched,
+    page_size,
+)
 from services.binding.messages import DIRECTIONS, REASONS, consent_name, millis, timestamp
 from services.runtime.errors import InvalidArgument
 from services.runtime.ids import request_id
 from services.runtime.options import NONE
 from services.runtime.phone import PhoneNumber, is_middle_number, parse_party
 
-_SEGMENT: Final = r"[a-z][a-z0-9-]{0,31}"
-_TENANT: Final = re.compile(rf"tenants/({_SEGMENT})", re.ASCII)
-_POOL: Final = re.compile(rf"tenants/({_SEGMENT})/pools/{_SEGMENT}", re.ASCII)
-_NAME: Final = re.compile(
-    rf"tenants/({_SEGMENT})/bindings/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})",
-    re.ASCII,
-)
-_INDUSTRY: Final = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NAME: Final = re.compile(rf"tenants/({SEGMENT})/bindings/({UUID})", re.ASCII)
 _LONGEST_ORDER: Final = 64
 _LONGEST_DATA: Final = 512
 _LONGEST_CALL: Final = 1440
-_PAGE: Final = 100
-_LONGEST_PAGE: Final = 1000
-_YEAR_10000: Final = 253_402_300_800  # seconds; Timestamp ends before it
 _STATES: Final = {
     True: binding_pb2.BINDING_STATE_ACTIVE,
     False: binding_pb2.BINDING_STATE_RELEASED,
@@ -44,19 +45,19 @@ _DIRECTIONS: Final = {0: Direction.BOTH, **{each.value: each for each in Directi
 def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
     """Raises InvalidArgument: REQUEST_ID_INVALID, PARTY_NUMBER_…, PARTIES_EQUAL, EXPIRY_PAST, those
     of `choices.read`, INVALID_FIELD."""
-    tenant = _matched(_TENANT, request.parent, "parent")[1]
+    tenant = matched(TENANT, request.parent, "parent")[1]
     identity = request_id(request.request_id)
-    if _matched(_POOL, request.pool, "pool")[1] != tenant:
-        _invalid("pool")
+    if matched(POOL, request.pool, "pool")[1] != tenant:
+        invalid("pool")
     _order(request.order_id)
-    _matched(_INDUSTRY, request.industry_id, "industry_id")
+    matched(CODE, request.industry_id, "industry_id")
     direction = _DIRECTIONS.get(request.direction)
     if direction is None:
-        _invalid("direction")
+        invalid("direction")
     if not 0 <= request.max_call_minutes <= _LONGEST_CALL:
-        _invalid("max_call_minutes")
+        invalid("max_call_minutes")
     if len(request.customer_data) > _LONGEST_DATA:
-        _invalid("customer_data")
+        invalid("customer_data")
     expire, life_ms = 0, _life(request)
     if not life_ms:
         expire = _expiry(request.HasField("expire_time"), request.expire_time)
@@ -88,7 +89,7 @@ def update(request: binding_service_pb2.UpdateBindingRequest) -> Update:
     """Raises InvalidArgument: REQUEST_ID_INVALID, EXPIRY_PAST, INVALID_FIELD."""
     tenant, binding = name(request.name)
     if request.version < 1:
-        _invalid("version")
+        invalid("version")
     expire = _expiry(request.HasField("expire_time"), request.expire_time)
     return Update(tenant, binding, request_id(request.request_id), request.version, expire)
 
@@ -103,15 +104,14 @@ def release(request: binding_service_pb2.ReleaseBindingRequest) -> tuple[str, st
     """Tenant, binding and version (0: any). Raises InvalidArgument: INVALID_FIELD."""
     tenant, binding = name(request.name)
     if request.version < 0:
-        _invalid("version")
+        invalid("version")
     return tenant, binding, request.version
 
 
 def find(request: binding_service_pb2.ListBindingsRequest) -> Find:
     """Raises InvalidArgument: NUMBER_INVALID, PARTY_NUMBER_…, INVALID_FIELD."""
-    tenant = _matched(_TENANT, request.parent, "parent")[1]
-    if not 0 <= request.page_size <= _LONGEST_PAGE:
-        _invalid("page_size")
+    tenant = matched(TENANT, request.parent, "parent")[1]
+    limit = page_size(request.page_size)
     kind: str | None = request.WhichOneof("filter")
     by: str | PhoneNumber
     if kind == "order_id":
@@ -123,18 +123,18 @@ def find(request: binding_service_pb2.ListBindingsRequest) -> Find:
     elif kind == "party":
         by = parse_party(request.party.e164, "party")
     else:
-        _invalid("filter")
-    return Find(tenant, by, kind, request.page_size or _PAGE, request.page_token)
+        invalid("filter")
+    return Find(tenant, by, kind, limit, request.page_token)
 
 
 def tenant(parent: str) -> str:
     """The tenant of a `parent`. Raises InvalidArgument: INVALID_FIELD."""
-    return _matched(_TENANT, parent, "parent")[1]
+    return matched(TENANT, parent, "parent")[1]
 
 
 def name(text: str) -> tuple[str, str]:
     """Tenant and binding id of a resource name. Raises InvalidArgument: INVALID_FIELD."""
-    found = _matched(_NAME, text, "name")
+    found = matched(_NAME, text, "name")
     return found[1], found[2]
 
 
@@ -165,16 +165,9 @@ def resource(binding: Binding) -> binding_pb2.Binding:
     )
 
 
-def _matched(pattern: re.Pattern[str], text: str, field: str) -> re.Match[str]:
-    found = pattern.fullmatch(text)
-    if found is None:
-        _invalid(field)
-    return found
-
-
 def _order(text: str) -> str:
-    if not 1 <= len(text) <= _LONGEST_ORDER or _CONTROL.search(text):
-        _invalid("order_id")
+    if not 1 <= len(text) <= _LONGEST_ORDER or CONTROL.search(text):
+        invalid("order_id")
     return text
 
 
@@ -186,8 +179,8 @@ def _expiry(given: bool, time: Timestamp) -> int:
 
 
 def _moment(given: bool, time: Timestamp, field: str) -> int:
-    if not given or not 0 <= time.nanos < 1_000_000_000 or abs(time.seconds) >= _YEAR_10000:
-        _invalid(field)
+    if not given or not 0 <= time.nanos < 1_000_000_000 or abs(time.seconds) >= YEAR_10000:
+        invalid(field)
     return millis(time)
 
 
@@ -197,11 +190,7 @@ def _life(request: binding_service_pb2.CreateBindingRequest) -> int:
     if not request.HasField("life"):
         return 0
     if request.HasField("expire_time") or not 0 <= span.nanos < 1_000_000_000:
-        _invalid("life")
-    if not 0 < span.seconds < _YEAR_10000:
-        _invalid("life")
+        invalid("life")
+    if not 0 < span.seconds < YEAR_10000:
+        invalid("life")
     return span.seconds * 1000 + span.nanos // 1_000_000
-
-
-def _invalid(field: str) -> NoReturn:
-    raise InvalidArgument("INVALID_FIELD", "a field is missing or malformed", field=field)
