@@ -9,9 +9,9 @@ Promises: each distinct event id is one leaf; a leaf and the offset it came from
 published checkpoint is never contradicted; anyone can recheck the log without this service
 (`python -m services.audit.verify FOLDER`).
 
-Processes: `sequencer`, the service (`__main__`, with the indexer as a thread) and `tileserver`; for
-auditors `verify` and `tail`, which need none of them.
+Processes: `sequencer`, the service (`__main__`, with the indexer as a thread), `tileserver` and
+`gatherer`; in other hands `witness`; for auditors `verify` and `tail`, which need none of them.
 Read in this order: domain, handlers, ports; for the log merkle, tiles, checkpoint, log, logfolder;
 for what goes in entry, sequencing, sequencer; for what comes out extract, indexer, index, served,
-tlogproof; for who follows remote, trail, tail.
+tlogproof; for who follows remote, trail, tail; for witnesses cosignature, witnessing, policy.
 """

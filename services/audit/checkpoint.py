@@ -10,6 +10,7 @@ import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -60,7 +61,7 @@ class Checkpoint:
         origin, size, root, *extensions = lines[:-1]
         if not (size.isascii() and size.isdigit()) or (size[0] == "0" and size != "0"):
             raise BadNote("the checkpoint's size is not a plain decimal number")
-        root_hash = _decode(root, BadNote)
+        root_hash = decode_base64(root, BadNote)
         if len(root_hash) != HASH_SIZE or len(size) > 19:
             raise BadNote("the checkpoint's size or root is out of range")
         return cls(origin, int(size), root_hash, tuple(extensions))
@@ -75,30 +76,20 @@ class NoteVerifier:
 
     @property
     def key_id(self) -> bytes:
-        return sha256(self.name.encode() + b"\n" + ED25519 + self.public_key).digest()[:4]
+        return key_id(self.name, ED25519, self.public_key)
 
     @property
     def vkey(self) -> str:
-        encoded = base64.b64encode(ED25519 + self.public_key).decode()
-        return f"{self.name}+{self.key_id.hex()}+{encoded}"
+        return render_key(self.name, self.key_id, ED25519, self.public_key)
 
     @classmethod
     def parse(cls, vkey: str) -> "NoteVerifier":
         """Raises BadKey unless `vkey` is an Ed25519 key whose id fits its name and key."""
-        name, _, rest = vkey.partition("+")
-        key_id, _, encoded = rest.partition("+")
-        key = _decode(encoded, BadKey)
-        verifier = cls(check_name(name), key[1:])
-        if key[:1] != ED25519 or len(key) != 33 or key_id != verifier.key_id.hex():
-            raise BadKey("not an Ed25519 vkey, or its key id does not fit")
-        return verifier
+        name, key = parse_vkey(vkey, ED25519)
+        return cls(name, key)
 
     def verifies(self, text: bytes, signature: bytes) -> bool:
-        try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, text)
-        except InvalidSignature:
-            return False
-        return True
+        return verifies(self.public_key, text, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +106,13 @@ class NoteSigner:
     @classmethod
     def parse(cls, skey: str) -> "NoteSigner":
         """Reads the text form of `skey`; raises BadKey."""
-        if not skey.startswith(_PRIVATE_PREFIX):
-            raise BadKey("not a private key of a signed note")
-        name, _, rest = skey.removeprefix(_PRIVATE_PREFIX).partition("+")
-        key_id, _, encoded = rest.partition("+")
-        key = _decode(encoded, BadKey)
-        if key[:1] != ED25519 or len(key) != 33:
-            raise BadKey("not an Ed25519 private key")
-        signer = cls(check_name(name), Ed25519PrivateKey.from_private_bytes(key[1:]))
-        if key_id != signer.verifier.key_id.hex():
-            raise BadKey("the private key's id does not fit")
-        return signer
+        name, key = parse_skey(skey, ED25519)
+        return cls(name, key)
 
     def skey(self) -> str:
         """The private text form (as Go's sumdb/note writes it). Secret."""
-        encoded = base64.b64encode(ED25519 + self._key.private_bytes_raw()).decode()
-        return f"{_PRIVATE_PREFIX}{self.name}+{self.verifier.key_id.hex()}+{encoded}"
+        secret = self._key.private_bytes_raw()
+        return _PRIVATE_PREFIX + render_key(self.name, self.verifier.key_id, ED25519, secret)
 
     @property
     def verifier(self) -> NoteVerifier:
@@ -140,23 +122,50 @@ class NoteSigner:
         """The note: `text` (it ends in a newline) with this key's signature."""
         if not text.endswith("\n"):
             raise ValueError("the text of a note ends in a newline")
-        signature = self.verifier.key_id + self._key.sign(text.encode())
-        encoded = base64.b64encode(signature).decode()
-        return f"{text}\n{_SIGNATURE_MARK}{self.name} {encoded}\n".encode()
+        signed = self._key.sign(text.encode())
+        return f"{text}\n{signature_line(self.name, self.verifier.key_id, signed)}".encode()
 
 
-def open_note(note: bytes, verifiers: Iterable[NoteVerifier]) -> str:
+class Verifier(Protocol):
+    """A public key that knows what its signatures cover."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key_id(self) -> bytes: ...
+
+    def verifies(self, text: bytes, signature: bytes) -> bool:
+        """Whether `signature`, without the key id, is this key's over the note's `text`."""
+        ...
+
+
+def open_note(note: bytes, verifiers: Iterable[Verifier]) -> str:
     """The text of `note`, its last newline included, if a known key signed it.
 
     Raises:
         BadNote: malformed, no known key signed it, or a known key's signature is wrong.
     """
+    text, good = good_signatures(note, verifiers)
+    if not good:
+        raise BadNote("no known key signed the note")
+    return text
+
+
+def good_signatures(
+    note: bytes, verifiers: Iterable[Verifier]
+) -> tuple[str, dict[tuple[str, bytes], bytes]]:
+    """The text, and by name and key id what the known keys among `verifiers` signed it with.
+
+    Raises:
+        BadNote: malformed, or a known key's signature is wrong.
+    """
     text, lines = _split(note)
     known = {(verifier.name, verifier.key_id): verifier for verifier in verifiers}
-    good = 0
+    good: dict[tuple[str, bytes], bytes] = {}
     for line in lines:
         name, _, encoded = line.removeprefix(_SIGNATURE_MARK).partition(" ")
-        signature = _decode(encoded, BadNote)
+        signature = decode_base64(encoded, BadNote)
         if not line.startswith(_SIGNATURE_MARK) or not _is_name(name) or len(signature) < 5:
             raise BadNote("a signature line is malformed")
         verifier = known.get((name, signature[:4]))
@@ -164,18 +173,64 @@ def open_note(note: bytes, verifiers: Iterable[NoteVerifier]) -> str:
             continue
         if not verifier.verifies(text.encode(), signature[4:]):
             raise BadNote(f"the signature of {name} is wrong")
-        good += 1
-    if not good:
-        raise BadNote("no known key signed the note")
-    return text
+        good[name, signature[:4]] = signature[4:]
+    return text, good
 
 
-def open_checkpoint(note: bytes, verifiers: Iterable[NoteVerifier], origin: str) -> Checkpoint:
+def open_checkpoint(note: bytes, verifiers: Iterable[Verifier], origin: str) -> Checkpoint:
     """The checkpoint in `note`, if a known key signed it for `origin`; raises BadNote."""
     checkpoint = Checkpoint.parse(open_note(note, verifiers))
     if checkpoint.origin != origin:
         raise BadNote(f"the checkpoint is of {checkpoint.origin!r}, not of {origin!r}")
     return checkpoint
+
+
+def key_id(name: str, algorithm: bytes, public_key: bytes) -> bytes:
+    return sha256(name.encode() + b"\n" + algorithm + public_key).digest()[:4]
+
+
+def render_key(name: str, identity: bytes, algorithm: bytes, key: bytes) -> str:
+    return f"{name}+{identity.hex()}+{base64.b64encode(algorithm + key).decode()}"
+
+
+def signature_line(name: str, identity: bytes, signature: bytes) -> str:
+    return f"{_SIGNATURE_MARK}{name} {base64.b64encode(identity + signature).decode()}\n"
+
+
+def parse_vkey(vkey: str, algorithm: bytes) -> tuple[str, bytes]:
+    """Name and public key; raises BadKey unless it is one of this algorithm and its id fits."""
+    name, identity, key = _parse_key(vkey, algorithm)
+    if identity != key_id(name, algorithm, key).hex():
+        raise BadKey("the key id does not fit name and key")
+    return name, key
+
+
+def parse_skey(skey: str, algorithm: bytes) -> tuple[str, Ed25519PrivateKey]:
+    """Name and private key; raises BadKey."""
+    if not skey.startswith(_PRIVATE_PREFIX):
+        raise BadKey("not a private key of a signed note")
+    name, identity, secret = _parse_key(skey.removeprefix(_PRIVATE_PREFIX), algorithm)
+    key = Ed25519PrivateKey.from_private_bytes(secret)
+    if identity != key_id(name, algorithm, key.public_key().public_bytes_raw()).hex():
+        raise BadKey("the private key's id does not fit")
+    return name, key
+
+
+def _parse_key(text: str, algorithm: bytes) -> tuple[str, str, bytes]:
+    name, _, rest = text.partition("+")
+    identity, _, encoded = rest.partition("+")
+    key = decode_base64(encoded, BadKey)
+    if key[:1] != algorithm or len(key) != 33:
+        raise BadKey("not an Ed25519 key of the kind that is wanted here")
+    return check_name(name), identity, key[1:]
+
+
+def verifies(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def check_name(name: str) -> str:
@@ -209,7 +264,7 @@ def _split(note: bytes) -> tuple[str, list[str]]:
     return text + "\n", lines
 
 
-def _decode(encoded: str, error: type[ValueError]) -> bytes:
+def decode_base64(encoded: str, error: type[ValueError]) -> bytes:
     """Base64 in its one canonical spelling."""
     try:
         raw = base64.b64decode(encoded.encode(), validate=True)

@@ -8,16 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from services.audit.domain import PAGE_BYTES, Query, after, invalid, page_token
 from services.audit.ports import Arrivals, EventIndex, Published, PublishedLog
-from services.runtime.errors import InvalidArgument, NotFound
+from services.runtime.errors import InvalidArgument, NotFound, Unavailable
 
 # How long a receipt waits for its event: publishing and indexing take some 0.2 s.
 RECEIPT_SECONDS: Final = 1.0
 # Receipts that may wait at a time, half of the server's threads; more are answered at once.
 _MOST_WAITING: Final = 8
+_WITNESS_RETRY: Final = timedelta(seconds=1)
 # (tenant, order id) -> blind tag of the order.
 TagOrder = Callable[[str, str], bytes]
 
@@ -100,9 +102,9 @@ class Audit:
         more = len(events) < len(leaves)
         return Page(events, page_token(wanted, events[-1][0]) if more else "")
 
-    def checkpoint(self) -> Published:
-        """The published state. Raises Unavailable: LOG_EMPTY."""
-        return self._log.published()
+    def checkpoint(self) -> tuple[Published, Published | None]:
+        """The published state, and the witnessed one. Raises Unavailable: LOG_EMPTY."""
+        return self._log.published(), self._log.witnessed()
 
     def prove_event(self, event_id: str, size: int) -> Inclusion:
         """Proves that an event is in the tree of `size` leaves (0: the published one).
@@ -126,13 +128,16 @@ class Audit:
             raise invalid("leaf_index")
         return _inclusion(self._log.published(), leaf, size)
 
-    def receipt(self, event_id: str, wait_seconds: float = RECEIPT_SECONDS) -> Receipt:
+    def receipt(
+        self, event_id: str, wait_seconds: float = RECEIPT_SECONDS, *, witnessed: bool = False
+    ) -> Receipt:
         """The receipt of an event; one that is not there yet is waited for.
 
         Raises:
             NotFound: EVENT_NOT_FOUND: it did not come in time, or too many wait.
             InvalidArgument: INVALID_FIELD.
-            Unavailable: LOG_EMPTY.
+            Unavailable: LOG_EMPTY; NOT_WITNESSED: `witnessed` is asked for, and too few witnesses
+                have cosigned a checkpoint that covers the event.
         """
         if not event_id:
             raise invalid("event_id")
@@ -145,7 +150,16 @@ class Audit:
         published = self._log.published()  # after the index: it covers what was found
         if leaf is None:
             raise _not_found()
+        if witnessed:
+            published = self._witnessed(leaf)
         return Receipt(published.tree.entry(leaf), _inclusion(published, leaf, 0))
+
+    def _witnessed(self, leaf: int) -> Published:
+        found = self._log.witnessed()
+        if found is None or leaf >= found.tree.size:
+            why = "no checkpoint with enough cosignatures covers the event yet"
+            raise Unavailable("NOT_WITNESSED", why, retry_after=_WITNESS_RETRY)
+        return found
 
     def _await(self, event_id: str, until: float) -> int | None:
         while True:

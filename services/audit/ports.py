@@ -130,6 +130,11 @@ class PublishedLog(Protocol):
         """
         ...
 
+    def witnessed(self) -> Published | None:
+        """The newest state that was published with enough cosignatures, which stand below its
+        note; None before the first."""
+        ...
+
 
 class Arrivals(Protocol):
     """Tells waiting readers that the index grew."""

@@ -12,7 +12,8 @@ from typing import Final
 from services.audit.checkpoint import NoteVerifier, open_checkpoint
 from services.audit.ports import Published
 from services.audit.reader import StoredTree
-from services.audit.tilestore import FolderReader
+from services.audit.tiles import CHECKPOINT, WITNESSED
+from services.audit.tilestore import VKEY, FolderReader
 from services.runtime.errors import Unavailable
 
 _RETRY: Final = timedelta(seconds=1)
@@ -23,18 +24,27 @@ class ServedFolder:
 
     def __init__(self, folder: Path) -> None:
         self._reader = FolderReader(folder)
-        self._last: Published | None = None
+        self._last: dict[str, Published] = {}
 
     def published(self) -> Published:
-        note = self._reader.read_checkpoint()
-        last = self._last
+        found = self._read(CHECKPOINT)
+        if found is None:
+            raise Unavailable("LOG_EMPTY", "the log has no checkpoint yet", retry_after=_RETRY)
+        return found
+
+    def witnessed(self) -> Published | None:
+        return self._read(WITNESSED)
+
+    def _read(self, name: str) -> Published | None:
+        note = self._reader.read(name)
+        last = self._last.get(name)
         if last is not None and last.note == note:
             return last
-        vkey = self._reader.read("vkey")
+        vkey = self._reader.read(VKEY)
         if note is None or vkey is None:
-            raise Unavailable("LOG_EMPTY", "the log has no checkpoint yet", retry_after=_RETRY)
+            return None
         verifier = NoteVerifier.parse(vkey.decode().removesuffix("\n"))
         checkpoint = open_checkpoint(note, [verifier], verifier.name)
         tree = StoredTree(self._reader, checkpoint.size)
-        self._last = Published(note, verifier.vkey, tree)
-        return self._last
+        self._last[name] = found = Published(note, verifier.vkey, tree)
+        return found

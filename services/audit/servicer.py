@@ -23,7 +23,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     def GetCheckpoint(
         self, request: service.GetCheckpointRequest, context: ServicerContext
     ) -> service.GetCheckpointResponse:
-        return translate.checkpoint(self._audit.checkpoint())
+        return translate.checkpoint(*self._audit.checkpoint())
 
     def GetInclusionProof(
         self, request: service.GetInclusionProofRequest, context: ServicerContext
@@ -42,7 +42,9 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> entry_pb2.Receipt:
         left = context.time_remaining()
         seconds = RECEIPT_SECONDS if left is None else min(RECEIPT_SECONDS, left * 0.8)
-        return translate.receipt(self._audit.receipt(request.event_id, seconds))
+        return translate.receipt(
+            self._audit.receipt(request.event_id, seconds, witnessed=request.witnessed)
+        )
 
     def GetConsistencyProof(
         self, request: service.GetConsistencyProofRequest, context: ServicerContext

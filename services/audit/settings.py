@@ -6,6 +6,7 @@ sequencer enters `log_dir`/private.
 
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.runtime.settings import Address, ServiceSettings
@@ -46,3 +47,26 @@ class TileServerSettings(ServiceSettings):
     listen: Address = "127.0.0.1:50055"  # plain HTTP
     kafka_bootstrap: str = ""  # not needed: it reads the served folder and nothing else
     log_dir: Path
+
+
+class GathererSettings(ServiceSettings):
+    """Of the process that asks witnesses."""
+
+    model_config = _PREFIX
+
+    kafka_bootstrap: str = ""  # not needed
+    log_dir: Path
+    witness_policy: Path  # a file, see `services.audit.policy`
+    witness_every_seconds: float = Field(default=1.0, gt=0)
+
+
+class WitnessSettings(ServiceSettings):
+    """Of a witness, `WITNESS_…`: it is no part of the log it watches."""
+
+    model_config = SettingsConfigDict(env_prefix="WITNESS_")
+
+    listen: Address = "127.0.0.1:50056"  # plain HTTP
+    kafka_bootstrap: str = ""  # not needed
+    data_dir: Path  # its key and what it has seen; a volume of its own
+    name: str = "axbridge.invalid/witness/local"  # of its key, a schema-less URL
+    logs: tuple[str, ...]  # vkeys of the logs, a JSON list

@@ -10,7 +10,6 @@ left out.
 """
 
 import argparse
-import os
 import sys
 import threading
 from pathlib import Path
@@ -27,6 +26,7 @@ from services.audit.remote import RemoteReader
 from services.audit.tiles import BadBundle
 from services.audit.tilestore import FolderReader
 from services.audit.trail import BadTrail, Contradiction, Trail
+from services.audit.wholefile import replace_file
 from services.runtime.signals import stop_on_signals
 
 GOOD, WRONG, UNREADABLE = 0, 1, 2
@@ -46,12 +46,7 @@ class StateFile:
             return Trail(vkey)
 
     def keep(self, trail: Trail) -> None:
-        new = self._path.with_name(self._path.name + ".new")
-        with open(new, "wb") as file:
-            file.write(trail.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
+        replace_file(self._path, trail.encode())
 
     def keep_evidence(self, trail: Trail, note: bytes, error: Exception) -> Path:
         """Both signed notes, in one file beside the state."""

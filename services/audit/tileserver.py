@@ -6,18 +6,18 @@ so caches may keep them for ever; a checkpoint is asked for anew each time (C2SP
 Invariant: a body is one file as it was at one moment, whole.
 """
 
-import threading
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
+from services.audit.httpserver import Server
 from services.audit.settings import TileServerSettings
 from services.audit.tiles import CHECKPOINT, WITNESSED, parse_path
 from services.audit.tilestore import VKEY, FolderReader
 from services.runtime.metrics import Metrics
-from services.runtime.settings import load, split_address
-from services.runtime.signals import stop_on_signals
+from services.runtime.settings import load
+from services.runtime.signals import stop_on_signals, wait_for
 from services.runtime.telemetry import HealthEndpoint, configure_logging, logger
 
 _LOG: Final = logger(__name__)
@@ -28,56 +28,11 @@ _FOR_EVER: Final = "private, max-age=31536000, immutable"
 _ASK_ANEW: Final = "private, no-cache"
 _TEXTS: Final = frozenset({CHECKPOINT, WITNESSED, VKEY})
 _TIMEOUT_SECONDS: Final = 30
-# Each connection is a thread that mostly waits; beyond this many, new ones wait to be accepted.
-_MOST_CONNECTIONS: Final = 256
 
 
-class TileServer:
-    """A server over one served folder. `start` it, `stop` it."""
-
-    def __init__(self, folder: Path, listen: str) -> None:
-        handler = type("_Bound", (_Handler,), {"reader": FolderReader(folder)})
-        self._server = _Server(split_address(listen), handler)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="tiles", daemon=True
-        )
-
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
-
-    def start(self) -> None:
-        """Begins to serve in threads of its own."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Closes the port."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, *arguments: Any) -> None:
-        self._slots = threading.BoundedSemaphore(_MOST_CONNECTIONS)
-        super().__init__(*arguments)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._slots.acquire()
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._slots.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that breaks off is no news (the base class prints a stack trace)."""
+def tile_server(folder: Path, listen: str) -> Server:
+    """A server over one served folder; not started."""
+    return Server(listen, type("_Bound", (_Handler,), {"reader": FolderReader(folder)}))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -131,14 +86,13 @@ def main() -> None:
     configure_logging("audit", settings.log_level)
     stop = stop_on_signals()
     served = FolderReader(settings.log_dir / "log")
-    server = TileServer(settings.log_dir / "log", settings.listen)
+    server = tile_server(settings.log_dir / "log", settings.listen)
     ready = lambda: served.read_checkpoint() is not None  # noqa: E731
     health = HealthEndpoint(settings.health_listen, Metrics("audit").registry, ready=ready)
     health.start()
     server.start()
     _LOG.info("serving tiles", port=server.port, health_port=health.port)
-    while not stop.wait(0.2):  # the handler runs only once the main thread moves
-        pass
+    wait_for(stop)
     server.stop()
     health.stop()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from services.audit.ports import CheckpointMoved, LogLocked, TileConflict
 from services.audit.tiles import CHECKPOINT
+from services.audit.wholefile import sync_folder
 
 # Concurrent fsyncs share journal commits and fill the disk's queue; beyond 4 nothing was gained.
 SYNC_THREADS = 4
@@ -56,7 +57,7 @@ class FolderStore:
                 missing = [at for at in (path, *path.parents) if not at.exists()]
                 path.mkdir(parents=True, exist_ok=True, mode=0o700 if path == private else 0o755)
                 for made in missing:
-                    _sync_folder(os.fspath(made.parent))
+                    sync_folder(os.fspath(made.parent))
             # Two copies of the private folder would each have a lock file of their own, so the
             # served folder, the thing that must not fork, is locked as well.
             self._lock(os.fspath(private / "lock"), os.O_RDWR | os.O_CREAT)
@@ -100,7 +101,7 @@ class FolderStore:
             os.rename(temporary, target)
         # A file found in place may have been renamed by a process killed before this line, so
         # its folder is synced too.
-        list(self._pool.map(_sync_folder, folders | parents))
+        list(self._pool.map(sync_folder, folders | parents))
         self._known_folders |= folders | parents
 
     def replace_checkpoint(self, expected: bytes | None, new: bytes) -> None:
@@ -130,7 +131,7 @@ class FolderStore:
     def _replace(self, target: str, content: bytes, mode: int = 0o644) -> None:
         (temporary,) = self._stage([content], mode)
         os.rename(temporary, target)
-        _sync_folder(os.path.dirname(target))
+        sync_folder(os.path.dirname(target))
 
     def _stage(self, contents: list[bytes], mode: int = 0o644) -> list[str]:
         """Temporary files with `contents`, on disk."""
@@ -187,11 +188,3 @@ def _write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -46,8 +46,12 @@ def page(found: Page) -> service.QueryEventsResponse:
     return response
 
 
-def checkpoint(published: Published) -> service.GetCheckpointResponse:
-    return service.GetCheckpointResponse(checkpoint=published.note.decode(), vkey=published.vkey)
+def checkpoint(published: Published, witnessed: Published | None) -> service.GetCheckpointResponse:
+    return service.GetCheckpointResponse(
+        checkpoint=published.note.decode(),
+        vkey=published.vkey,
+        witnessed_checkpoint=witnessed.note.decode() if witnessed else "",
+    )
 
 
 def inclusion(proof: Inclusion) -> entry_pb2.InclusionProof:

@@ -172,6 +172,16 @@ class Name(Enum):
     UNSEQUENCED_AGE = Spec(
         "unsequenced_age_seconds", "gauge", "Seconds since all topics were last read to their ends."
     )
+    # audit: size of the newest checkpoint that enough witnesses cosigned; it follows log_leaves
+    # within seconds, or witnesses are away or refuse.
+    WITNESSED_LEAVES = Spec("witnessed_leaves", "gauge", "Leaves of the witnessed checkpoint.")
+    # audit: answers of witnesses. `refused` is an alarm: a witness saw another log than ours.
+    WITNESS_ANSWERS = Spec(
+        "witness_answers_total",
+        "counter",
+        "Answers of witnesses.",
+        {"outcome": frozenset({"cosigned", "refused", "silent"})},
+    )
     # audit: leaves that are published and cannot be found yet.
     INDEX_LAG = Spec("index_lag_leaves", "gauge", "Published leaves that are not indexed yet.")
     # audit: sealed parts that should open and do not: altered, or sealed as something else.

@@ -21,3 +21,10 @@ def stop_on_signals() -> threading.Event:
         signal.signal(number, lambda *_: seen.put(None))
     threading.Thread(target=wait, name="signals", daemon=True).start()
     return stop
+
+
+def wait_for(stop: threading.Event) -> None:
+    """Returns once `stop` is set. For the main thread: a signal's handler runs only while that
+    moves, and the kernel may have given the signal to another one."""
+    while not stop.wait(0.2):
+        pass

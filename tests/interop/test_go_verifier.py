@@ -11,15 +11,22 @@ from pathlib import Path
 import pytest
 
 from services.audit.checkpoint import NoteSigner
+from services.audit.cosignature import WitnessSigner
+from services.audit.gatherer import Gatherer
 from services.audit.logfolder import Event, LogFolder
+from services.audit.policy import Policy
+from services.audit.served import ServedFolder
+from services.audit.tlogproof import OfflineProof
+from services.runtime.metrics import Metrics
 from tests.interop.toolchain import go
 from tests.unit.audit.test_tileserver import serving
+from tests.unit.audit.test_witness import running, vkey_of
 
 PROGRAM = Path(__file__).parent / "logcheck"
 ORIGIN = "axbridge.example/log"
 BATCH = 9_000  # no divisor of any size below, so that partial tiles are left and dropped
 
-Check = Callable[[Path | str, str], subprocess.CompletedProcess[str]]
+Check = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +36,8 @@ def logcheck(tmp_path_factory: pytest.TempPathFactory) -> Check:
     built = subprocess.run(command, cwd=PROGRAM, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
 
-    def check(where: Path | str, vkey: str) -> subprocess.CompletedProcess[str]:
-        command = [str(binary), "-vkey", vkey, str(where)]
+    def check(where: Path | str, vkey: str, *more: str) -> subprocess.CompletedProcess[str]:
+        command = [str(binary), "-vkey", vkey, *more, str(where)]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     return check
@@ -93,3 +100,38 @@ def test_refuses_a_changed_file(logcheck: Check, small: tuple[Path, str], name: 
 def test_refuses_another_key(logcheck: Check, small: tuple[Path, str]) -> None:
     done = logcheck(small[0], NoteSigner.generate(ORIGIN).verifier.vkey)
     assert (done.returncode, done.stdout[:4]) == (1, "NO: ")
+
+
+@pytest.mark.parametrize("leaf", [0, 255, 299])
+def test_accepts_an_offline_proof_and_no_other_entry(
+    logcheck: Check, small: tuple[Path, str], tmp_path: Path, leaf: int
+) -> None:
+    published = ServedFolder(small[0]).published()
+    path = published.tree.prover().inclusion(leaf)
+    proof, entry = tmp_path / "proof", tmp_path / "entry"
+    proof.write_bytes(OfflineProof(leaf, path, published.note).render())
+    entry.write_bytes(published.tree.entry(leaf))
+    arguments = ("", small[1], "-proof", str(proof), "-entry", str(entry))
+    assert logcheck(*arguments).stdout.startswith(f"YES: {ORIGIN} 300 ")
+    entry.write_bytes(entry.read_bytes() + b".")
+    assert logcheck(*arguments).stdout.startswith("NO: ")
+
+
+def test_accepts_a_witnessed_checkpoint_by_the_same_policy(
+    logcheck: Check, small: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, vkey = small
+    with running(tmp_path / "1", vkey) as one, running(tmp_path / "2", vkey) as two:
+        witnesses = [f"witness w{n} {vkey_of(url).vkey} {url}" for n, url in enumerate((one, two))]
+        dead = WitnessSigner.generate("dead").verifier.vkey
+        lines = [*witnesses, f"witness w2 {dead} http://127.0.0.1:1/"]
+        text = "\n".join([*lines, "group most 2 w0 w1 w2", "quorum most", ""])
+        gatherer = Gatherer(folder, tmp_path / "hold", Policy.parse(text), Metrics("audit"))
+        assert gatherer.round()
+        gatherer.close()
+    policy = tmp_path / "policy"
+    policy.write_text(text)
+    done = logcheck(folder, vkey, "-policy", str(policy))
+    assert done.stdout.startswith(f"YES: {ORIGIN} 300 "), done.stdout + done.stderr
+    policy.write_text(text.replace("most 2", "most 3"))
+    assert logcheck(folder, vkey, "-policy", str(policy)).stdout.startswith("NO: the policy")

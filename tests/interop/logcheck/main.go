@@ -1,6 +1,10 @@
 // Logcheck opens an axbridge audit log with libraries that axbridge did not write.
 //
-//	logcheck -vkey VKEY FOLDER-OR-URL
+//	logcheck -vkey VKEY [-policy FILE] FOLDER-OR-URL
+//	logcheck -vkey VKEY -proof FILE -entry FILE
+//
+// With -policy it also asks whether enough witnesses cosigned `checkpoint.witnessed`; the second
+// form checks an offline proof (C2SP tlog-proof) of one entry, without the log.
 //
 // It opens the checkpoint with sumdb/note and transparency-dev/formats, recomputes every tile and
 // the root from the entry bundles with a transparency-dev/merkle compact range, and makes and
@@ -26,7 +30,6 @@ import (
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -40,12 +43,24 @@ type fetch func(path string) ([]byte, error)
 
 func main() {
 	vkey := flag.String("vkey", "", "the log's public key in signed-note form")
+	policy := flag.String("policy", "", "a file with the witness policy")
+	proofFile := flag.String("proof", "", "a file with an offline proof")
+	entryFile := flag.String("entry", "", "a file with the entry's octets")
 	flag.Parse()
-	if flag.NArg() != 1 || *vkey == "" {
-		fmt.Fprintln(os.Stderr, "usage: logcheck -vkey VKEY FOLDER-OR-URL")
+	if *vkey == "" || flag.NArg() != 1 && *proofFile == "" {
+		flag.Usage()
 		os.Exit(2)
 	}
-	cp, err := check(source(flag.Arg(0)), *vkey)
+	var cp *log.Checkpoint
+	var err error
+	if *proofFile != "" {
+		cp, err = checkProof(*vkey, *proofFile, *entryFile)
+	} else {
+		cp, err = check(source(flag.Arg(0)), *vkey)
+	}
+	if err == nil && *policy != "" {
+		cp, err = checkWitnessed(source(flag.Arg(0)), *vkey, *policy)
+	}
 	if err != nil {
 		fmt.Println("NO:", err)
 		os.Exit(1)
@@ -77,15 +92,11 @@ func source(where string) fetch {
 }
 
 func check(get fetch, vkey string) (*log.Checkpoint, error) {
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		return nil, err
-	}
 	signed, err := get("checkpoint")
 	if err != nil {
 		return nil, err
 	}
-	cp, _, _, err := log.ParseCheckpoint(signed, verifier.Name(), verifier)
+	cp, err := open(signed, vkey)
 	if err != nil {
 		return nil, err
 	}

@@ -85,6 +85,7 @@ class MemoryLog:
     def __init__(self, folder: LogFolder) -> None:
         self._folder = folder
         self.empty = False
+        self._witnessed: Published | None = None
 
     @classmethod
     @contextmanager
@@ -107,3 +108,11 @@ class MemoryLog:
             raise Unavailable("LOG_EMPTY")
         tree: StoredTree = self._folder.log.tree
         return Published(self._folder.log.note, self.vkey, tree)
+
+    def witness(self) -> None:
+        """Enough witnesses cosign what is published now."""
+        published = self.published()
+        self._witnessed = replace(published, note=published.note + b"cosigned\n")
+
+    def witnessed(self) -> Published | None:
+        return self._witnessed

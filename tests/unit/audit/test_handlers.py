@@ -11,7 +11,7 @@ from services.audit.entry import event_of, types_of
 from services.audit.handlers import Audit
 from services.audit.logfolder import Event
 from services.audit.proof import check_consistency, check_inclusion
-from services.runtime.errors import AxbridgeError, InvalidArgument, NotFound
+from services.runtime.errors import AxbridgeError, InvalidArgument, NotFound, Unavailable
 from services.runtime.topics import BINDING_BINDINGS
 from tests.audit_events import created, record
 from tests.unit.audit.memory_index import MemoryArrivals, MemoryIndex, MemoryLog
@@ -95,14 +95,14 @@ def test_inclusion_at_every_size(made: Fixture) -> None:
         assert proof.note == b""
         check_inclusion(proof.leaf_hash, 5, size, list(proof.hashes), root[size])
     newest = made.audit.prove_leaf(5, 0)
-    assert (newest.size, newest.note) == (300, made.audit.checkpoint().note)
+    assert (newest.size, newest.note) == (300, made.audit.checkpoint()[0].note)
 
 
 def test_consistency_between_any_sizes(made: Fixture) -> None:
     made.fill(300)
     leaves = [event.entry for event in events(300)]
     for old, new in ((0, 300), (1, 2), (100, 257), (257, 257)):
-        roots = [made.audit.checkpoint().tree.prover(size).root() for size in (old, new)]
+        roots = [made.audit.checkpoint()[0].tree.prover(size).root() for size in (old, new)]
         assert roots[1] == merkle.root_of(merkle.leaf_hashes(leaves[:new]))
         proof = made.audit.prove_growth(old, new)
         check_consistency(old, roots[0], new, roots[1], list(proof.hashes))
@@ -141,7 +141,7 @@ def test_a_receipt_waits_for_its_event(made: Fixture) -> None:
     made.arrivals.steps = [lambda: arrives(2, 4), lambda: arrives(4, 5)]
     receipt = made.audit.receipt("e4")
     assert receipt.entry == events(5)[4].entry
-    assert (receipt.proof.size, receipt.proof.note) == (5, made.audit.checkpoint().note)
+    assert (receipt.proof.size, receipt.proof.note) == (5, made.audit.checkpoint()[0].note)
     assert made.audit.receipt("e0").proof.leaf == 0
     with pytest.raises(NotFound):
         made.audit.receipt("e5")
@@ -168,3 +168,17 @@ def test_few_receipts_may_wait_at_a_time(made: Fixture) -> None:
     with pytest.raises(NotFound):
         made.audit.receipt("none")
     assert max(depths) == 8  # the ninth was answered at once
+
+
+def test_a_receipt_against_what_is_witnessed(made: Fixture) -> None:
+    made.fill(3)
+    with pytest.raises(Unavailable):
+        made.audit.receipt("e0", witnessed=True)
+    made.log.witness()
+    made.log.append(*events(4)[3:])
+    made.index.add([IndexRow(3, "e3", "t", 3)])
+    receipt = made.audit.receipt("e0", witnessed=True)
+    assert (receipt.proof.size, receipt.proof.note[-9:]) == (3, b"cosigned\n")
+    with pytest.raises(Unavailable):
+        made.audit.receipt("e3", witnessed=True)
+    assert made.audit.receipt("e3").proof.size == 4

@@ -5,11 +5,27 @@ from pathlib import Path
 import pytest
 
 from services.audit.checkpoint import BadNote
+from services.audit.cosignature import WitnessSigner
 from services.audit.entry import event_id_of
-from services.audit.logfolder import LogFolder
+from services.audit.logfolder import Event, LogFolder
 from services.audit.served import ServedFolder
 from services.runtime.errors import Unavailable
 from tests.unit.audit.test_handlers import events
+
+
+def test_the_witnessed_checkpoint_stands_beside(tmp_path: Path) -> None:
+    folder = LogFolder.open(tmp_path, "axbridge.example/log", lambda entry: entry)
+    folder.append([Event(b"a", b"a")], b"")
+    served = ServedFolder(tmp_path / "log")
+    assert served.witnessed() is None
+    line = WitnessSigner.generate("w").cosign(folder.log.checkpoint.text(), 1)
+    (tmp_path / "log/checkpoint.witnessed").write_bytes(folder.log.note + line.encode())
+    folder.append([Event(b"b", b"b")], b"")
+    folder.close()
+    found = served.witnessed()
+    assert found is not None
+    assert (found.tree.size, served.published().tree.size) == (1, 2)
+    assert found.note.endswith(line.encode())
 
 
 def test_it_follows_the_log(tmp_path: Path) -> None:

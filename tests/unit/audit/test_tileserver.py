@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from services.audit.logfolder import Event, LogFolder
-from services.audit.tileserver import TileServer
+from services.audit.tileserver import tile_server
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    server = TileServer(folder, "127.0.0.1:0")
+    server = tile_server(folder, "127.0.0.1:0")
     server.start()
     try:
         yield f"http://127.0.0.1:{server.port}"
