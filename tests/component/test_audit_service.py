@@ -228,6 +228,7 @@ def test_a_receipt_can_be_had_as_soon_as_the_event_is_acknowledged(running: Runn
         ("GetInclusionProof", {"event_id": "none"}, "EVENT_NOT_FOUND"),
         ("GetReceipt", {}, "INVALID_FIELD"),
         ("GetReceipt", {"event_id": "none"}, "EVENT_NOT_FOUND"),
+        ("GetReceipt", {"event_id": "some", "witnessed": True}, "NOT_WITNESSED"),
         ("GetInclusionProof", {"leaf_index": 1 << 40}, "TREE_SIZE_INVALID"),
         ("GetInclusionProof", {"leaf_index": 0, "tree_size": 1 << 40}, "TREE_SIZE_INVALID"),
         ("GetConsistencyProof", {"first_size": -1}, "INVALID_FIELD"),
