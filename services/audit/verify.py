@@ -20,7 +20,15 @@ from services.audit import merkle
 from services.audit.checkpoint import BadKey, BadNote, Checkpoint, NoteVerifier, open_checkpoint
 from services.audit.merkle import HASH_SIZE, TILE_WIDTH, HashTile, TreeEdge
 from services.audit.ports import TileReader
-from services.audit.tiles import BadBundle, TilePath, bundle_prefix, parse_path, unpack_bundle
+from services.audit.reader import StoredTree
+from services.audit.tiles import (
+    WITNESSED,
+    BadBundle,
+    TilePath,
+    bundle_prefix,
+    parse_path,
+    unpack_bundle,
+)
 from services.audit.tilestore import FolderReader
 
 Progress = Callable[[int, int], None]
@@ -73,6 +81,7 @@ def verify_folder(
     try:
         checkpoint = _open(reader, verifier)
         _check_tree(reader, checkpoint, progress)
+        _check_witnessed(reader, verifier, checkpoint.size)
         ahead = _check_strays(reader, folder, checkpoint.size)
     except (_Wrong, BadNote) as wrong:
         return Verdict(checkpoint, str(wrong), wrong.leaf if isinstance(wrong, _Wrong) else None)
@@ -105,6 +114,17 @@ def _check_tree(reader: TileReader, checkpoint: Checkpoint, progress: Progress) 
         _check_tile(reader, tile)
     if edge.root() != checkpoint.root:
         raise _Wrong("entries and tiles agree, but their root is not the signed one")
+
+
+def _check_witnessed(reader: FolderReader, verifier: NoteVerifier, size: int) -> None:
+    """The witnessed checkpoint is a beginning of the tree, whose tiles were found sound. Who
+    cosigned it is the policy's to judge, not ours."""
+    note = reader.read(WITNESSED)
+    if note is None:
+        return
+    signed = open_checkpoint(note, [verifier], verifier.name)
+    if signed.size <= size and StoredTree(reader, size).prover().root(signed.size) != signed.root:
+        raise _Wrong(f"{WITNESSED} is signed, and of another tree of {signed.size} leaves")
 
 
 def _check_bundle(reader: TileReader, index: int, width: int) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.audit import verify
-from services.audit.checkpoint import BadKey, NoteSigner
+from services.audit.checkpoint import BadKey, Checkpoint, NoteSigner
 from services.audit.log import Log
 from services.audit.tilestore import FolderStore
 from services.audit.verify import Verdict, verify_folder
@@ -136,6 +136,21 @@ def test_a_log_that_grows_is_checked_as_of_its_checkpoint(tmp_path: Path) -> Non
     verdict = verify_folder(log, VKEY)
     assert verdict.ok, verdict
     assert verdict.ahead == 5
+
+
+def test_a_witnessed_checkpoint_is_of_the_same_tree(tmp_path: Path) -> None:
+    log, fork = make(tmp_path / "one", 300), make(tmp_path / "two", 300, 600)
+    shutil.copy(log / "checkpoint", log / "checkpoint.witnessed")
+    shutil.copy(log / "checkpoint", fork / "checkpoint.witnessed")
+    assert verify_folder(log, VKEY).ok
+    assert verify_folder(fork, VKEY).ok  # an earlier one of the same leaves
+    shutil.copy(fork / "checkpoint", log / "checkpoint.witnessed")
+    assert verify_folder(log, VKEY).ok  # newer than what is checked
+    other = SIGNER.sign(Checkpoint(SIGNER.name, 300, bytes(32)).text())
+    (fork / "checkpoint.witnessed").write_bytes(other)
+    assert "another tree of 300 leaves" in str(verify_folder(fork, VKEY))
+    (fork / "checkpoint.witnessed").write_bytes(other.replace(b"300", b"301"))
+    assert not verify_folder(fork, VKEY).ok
 
 
 def test_other_files(folder: Path) -> None:
