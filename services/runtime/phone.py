@@ -2,8 +2,8 @@
 
 Accepts mainland mobile numbers only. Landlines are refused like overseas numbers for now: a
 landline may be called but not call, which no mode here expresses yet. Nothing is cached: a cache
-of checked numbers would be a list of real numbers in memory, for the 30 µs of a check that runs
-twice per binding and never on a call's path.
+of checked numbers would be a list of real numbers in memory, for a check that takes a microsecond
+in the form that nearly everybody sends, and 30 in any other.
 
 Invariant: no digit of a party's number leaves through repr, str, format, an error or its context;
 only the property `e164` shows it.
@@ -11,7 +11,7 @@ only the property `e164` shows it.
 
 import re
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import phonenumbers
 
@@ -25,6 +25,10 @@ _MIDDLE_GIVEN: Final = re.compile(r"(?:\+?86|0086|0)?700[0-9]{8}(?:[0-9]{4})?")
 # Digits of any script, a plus sign, blanks, hyphens, dots and brackets. Stricter than the library,
 # which reads letters as keys and cuts numbers out of sentences.
 _WRITTEN: Final = re.compile(r"[\d+\uff0b \u00a0\u3000\-\u2010-\u2015\u2212\uff0d.()\uff08\uff09]+")
+# As nearly everybody writes them: the library's own rule for mainland mobiles, without its parsing,
+# which takes 40 times as long.
+_RULE: Final[Any] = phonenumbers.PhoneMetadata.metadata_for_region("CN")
+_PLAIN: Final = re.compile(rf"(?:\+86)?({_RULE.mobile.national_number_pattern})", re.ASCII)
 _LONGEST: Final = 40  # 15 digits with a separator after each, and room for a prefix
 _CHINA: Final = 86
 
@@ -49,6 +53,9 @@ def parse_party(text: str, field: str) -> PhoneNumber:
         InvalidArgument: PARTY_NUMBER_INVALID, PARTY_NUMBER_NOT_MAINLAND (also Hong Kong, Macau,
             Taiwan and landlines) or PARTY_NUMBER_IS_MIDDLE. Metadata: `field` alone.
     """
+    plain = _PLAIN.fullmatch(text)
+    if plain is not None:
+        return PhoneNumber(f"+86{plain[1]}")
     if len(text) > _LONGEST or _WRITTEN.fullmatch(text) is None:
         _refuse("PARTY_NUMBER_INVALID", "not a phone number", field)
     digits = phonenumbers.normalize_digits_only(text)

@@ -67,6 +67,7 @@ def test_refuses_with_a_reason_and_without_the_number(text: str, reason: str) ->
 @given(
     st.from_regex(r"\+?[0-9]{1,3}[0-9 -]{6,14}", fullmatch=True)
     | st.integers(10**10, 2 * 10**10 - 1).map(str)
+    | st.integers(10**10, 2 * 10**10 - 1).map("+86{}".format)
 )
 def test_agrees_with_phonenumbers(text: str) -> None:
     try:
