@@ -7,8 +7,9 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -16,23 +17,28 @@ from rich.table import Table
 from bench import create_binding, rebuild
 from deploy.local.places import LOCAL
 
+_LOADS: Final[dict[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
+    "create": lambda args: create_binding.single(args.data, args.seconds, args.callers),
+    "batch_create": lambda args: create_binding.batched(args.data, args.seconds, 4),
+}
+
 
 def main() -> int:
     """Runs what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "what", nargs="?", choices=("create", "route", "rebuild"), help="default: all"
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help="of load on CreateBinding")
+    what = (*_LOADS, "rebuild", "route")
+    parser.add_argument("what", nargs="?", choices=what, help="default: all")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of load by creates")
     parser.add_argument("--bindings", type=int, default=200_000, help="to be rebuilt")
-    parser.add_argument("--callers", type=int, default=64, help="concurrent creates")
+    parser.add_argument("--callers", type=int, default=64, help="concurrent single creates")
     parser.add_argument("--data", type=Path, default=LOCAL / "bench", help="data folder; emptied")
     args = parser.parse_args()
     console = Console()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     console.print(f"load of the machine before (1, 5, 15 min): {load}; {os.cpu_count()} cores")
-    if args.what in (None, "create"):
-        _show(console, create_binding.run(args.data, args.seconds, args.callers))
+    for name, run in _LOADS.items():
+        if args.what in (None, name):
+            _show(console, name, run(args))
     if args.what in (None, "rebuild"):
         console.print_json(data={"rebuild": rebuild.run(args.data, args.bindings)})
     if args.what in (None, "route"):
@@ -40,14 +46,12 @@ def main() -> int:
     return 0
 
 
-def _show(console: Console, measured: dict[str, Any]) -> None:
-    table = Table("CreateBinding", "", title="Kafka-acked, everything on this machine")
+def _show(console: Console, name: str, measured: dict[str, Any]) -> None:
+    table = Table(name, "", title="Kafka-acked, everything on this machine")
     for name, value in measured.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {each}" for key, each in value.items()) or "none"
         table.add_row(name.replace("_", " "), str(value))
-    total = sum(measured["cpu_ms_per_create"].values())
-    table.add_row("cpu ms per create, all", f"{total:.2f}")
     console.print(table)
 
 
