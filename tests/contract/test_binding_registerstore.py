@@ -27,7 +27,7 @@ def register(identity: str, version: int = 1, rank: int = 0, **changes: object) 
     state.consent.fact.aggregate_version, state.consent.state = version, 1  # type: ignore[assignment]
     made = Register(
         Place("consent", "didi", identity), version, state, b"t" * 16, FIELD,
-        f"{rank}:{NOW + 60_000}:{identity}", NOW + 60_000, (),
+        f"{rank}:{NOW + 3_600_000}:{identity}", NOW + 3_600_000, (),
     )  # fmt: skip
     return made._replace(**changes)  # type: ignore[arg-type]
 

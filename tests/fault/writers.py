@@ -75,7 +75,7 @@ class Writers:
         had = self._bound()
         eventually(
             lambda: self._bound() >= had + bindings or self._failed(),
-            scene.PATIENCE,
+            2 * scene.PATIENCE,
             what="writers that go on",
         )
 
