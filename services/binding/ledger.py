@@ -16,17 +16,17 @@ from google.protobuf.message import DecodeError, Message
 
 from services.binding.domain import REMEMBERED_MS
 from services.binding.messages import millis
-from services.binding.ports import Answer, Lost, Taken
+from services.binding.ports import Taken
 from services.binding.records import Records
+from services.binding.replies import answer, applied
 from services.runtime import topics
-from services.runtime.cell import Argument, Cell, unavailable
+from services.runtime.cell import Argument, Cell
 from services.runtime.clock import Clock
 from services.runtime.envelope import header_int
 from services.runtime.errors import Malformed
 from services.runtime.record import Record
 
 KINDS: Final = ("purge", "erasure", "case", "held")
-_HASH: Final = 16
 _SETTING: Final = retention_pb2.LEGAL_HOLD_STATE_SETTING
 _PAGE: Final = 500
 
@@ -74,11 +74,8 @@ class Ledger:
 
     async def get(self, place: Place, epoch: bytes | None = None) -> Entered:
         """The record as it stands. Raises Unavailable."""
-        keys = [self._key(place)]
-        if epoch is None:
-            _, value, version, sequence = await self._cell.call("entered", keys)
-        else:
-            _, value, version, sequence = await self._healing(epoch, "entered", keys, [])
+        reply = await self._cell.call_under(epoch, "entered", [self._key(place)])
+        _, value, version, sequence = reply
         return Entered(events_pb2.StateRecord.FromString(value), int(version), int(sequence))
 
     async def put(
@@ -106,10 +103,8 @@ class Ledger:
             args.append(request.body_hash + place.name.encode())
         reply = await self._cell.call("enter", keys, args)
         if reply[0] == b"KNOWN":
-            raise Taken(Answer(reply[1][:_HASH], reply[1][_HASH:].decode()))
-        if reply[0] != b"OK":
-            raise Lost
-        return int(reply[1])
+            raise Taken(answer(reply[1]))
+        return applied(reply)
 
     async def places(self, kind: str) -> AsyncIterator[Place]:
         """All records of a kind. Raises Unavailable."""
@@ -166,25 +161,14 @@ class Ledger:
             keys.append(self._cell.key("request", place.tenant, asked.request_id))
             since = now - millis(asked.erasure.create_time)
             args += (asked.body_hash + place.name.encode(), max(0, REMEMBERED_MS - since))
-        await self._healing(epoch, "restore_entered", keys, args)
+        await self._cell.call_under(epoch, "restore_entered", keys, args)
         if value and record.timestamp_ms > now - REMEMBERED_MS:
             self._recent[place] = None
 
     async def _republish(self, place: Place, found: Entered, epoch: bytes | None = None) -> None:
         entry = self._entry(place, found.version, found.state.SerializeToString())
         args: list[Argument] = [found.version, entry]
-        if epoch is None:
-            await self._cell.call("republish", [self._key(place)], args)
-        else:
-            await self._healing(epoch, "republish", [self._key(place)], args)
-
-    async def _healing(
-        self, epoch: bytes, function: str, keys: Sequence[str], args: Sequence[Argument]
-    ) -> list[bytes]:
-        reply = await self._cell.call_as(epoch, function, keys, args)
-        if reply[0] in (b"STORE_HEALING", b"OUTBOX_FULL"):
-            raise unavailable(reply[0].decode())
-        return reply
+        await self._cell.call_under(epoch, "republish", [self._key(place)], args)
 
     def _entry(
         self, place: Place, version: int, value: bytes, news: Message | None = None

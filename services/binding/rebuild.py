@@ -23,7 +23,7 @@ from services.binding.registerrebuild import RegisterRebuild
 from services.binding.store import CellBindings, Put
 from services.binding.vault import KeyedTags
 from services.runtime import topics
-from services.runtime.cell import Argument, Cell, unavailable
+from services.runtime.cell import Argument, Cell
 from services.runtime.clock import Clock
 from services.runtime.envelope import header_int
 from services.runtime.errors import Malformed, contradicted
@@ -179,17 +179,17 @@ class BindingRebuild:
             key, over = self._cell.key("key", key_id), route_key_over(key_id, self._clock.now())
             # A frozen relay may have put it behind its tombstone: one that is over stays away.
             args: list[Argument] = [b"" if over else record.value or b"", _version(record)]
-            await self._applied(epoch, "restore_key", [key], args)
+            await self._cell.call_under(epoch, "restore_key", [key], args)
             return
         stored = await self._get(record.key.decode().partition("/")[2], epoch)
         if stored is not None:
-            await self._applied(epoch, "forget", *self._bindings.dropping(stored, b""))
+            await self._cell.call_under(epoch, "forget", *self._bindings.dropping(stored, b""))
 
     async def _judge(self, records: Sequence[Record], epoch: bytes) -> None:
         """Keeps a route in mind as long as it is the last of its key and above the state."""
         places = [record.key.decode() for record in records]
         keys = [self._bindings.key(place.partition("/")[2]) for place in places]
-        known = await self._applied(epoch, "versions", keys, [])
+        known = await self._cell.call_under(epoch, "versions", keys, [])
         for place, record, version in zip(places, records, known[1:], strict=True):
             if record.value is None:
                 self._suspects.pop(place, None)
@@ -205,7 +205,7 @@ class BindingRebuild:
         if stored is None and route.release_reason:  # its tombstone got lost on this topic
             entry = self._records.tombstones(route.number, route.binding, route.version, now)
             key = self._bindings.key(route.binding)
-            await self._applied(epoch, "republish", [key], ["0", entry])
+            await self._cell.call_under(epoch, "republish", [key], ["0", entry])
             return
         if stored is None:
             binding, _ = from_record(events_pb2.BindingRecord(route=route))
@@ -232,7 +232,7 @@ class BindingRebuild:
         binding = stored.binding
         args: list[Argument] = [binding.version, self._bindings.same(stored)]
         key = self._bindings.key(binding.id)
-        reply = await self._applied(epoch, "republish", [key], args)
+        reply = await self._cell.call_under(epoch, "republish", [key], args)
         return int(reply[1]) if reply[0] == b"OK" else 0  # STALE: changed, and so published
 
     async def _repair_key(self, record: Record) -> bool:
@@ -251,19 +251,10 @@ class BindingRebuild:
     async def _put(self, epoch: bytes | None, binding: Binding, put: Put, before: int) -> None:
         requests, answers = self._bindings.answers(binding, self._clock.epoch_ms())
         args = [*put.args, before, *answers]
-        await self._applied(epoch, "restore", [*put.keys, *requests], args)
-
-    async def _applied(self, epoch: bytes | None, function: str, keys: Any, args: Any) -> list[Any]:
-        """Calls as the healer (with its epoch) or as anybody. Raises Unavailable if refused."""
-        if epoch is None:
-            return await self._cell.call(function, keys, args)
-        reply = await self._cell.call_as(epoch, function, keys, args)
-        if reply[0] in (b"STORE_HEALING", b"OUTBOX_FULL"):
-            raise unavailable(reply[0].decode())
-        return reply
+        await self._cell.call_under(epoch, "restore", [*put.keys, *requests], args)
 
     async def _get(self, binding: str, epoch: bytes | None = None) -> Stored | None:
-        reply = await self._applied(epoch, "get", [self._bindings.key(binding)], [])
+        reply = await self._cell.call_under(epoch, "get", [self._bindings.key(binding)], [])
         return self._bindings.stored(reply[1], reply[2].decode()) if reply[1] else None
 
 

@@ -5,7 +5,7 @@ register change in one function, and only from the version that the caller has s
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from axbridge.binding.v1 import events_pb2
 
@@ -13,7 +13,7 @@ from services.binding.domain import Answered
 from services.binding.ports import Answer, Taken
 from services.binding.registers import Kind, Place, Register, RegisterRecords
 from services.binding.replies import answer, applied
-from services.runtime.cell import Argument, Cell, unavailable
+from services.runtime.cell import Argument, Cell
 
 ANY: Final = "*"  # whatever mark stands
 
@@ -70,12 +70,12 @@ class CellRegisters:
     async def restore(self, register: Register, epoch: bytes | None = None) -> None:
         """Puts what Kafka has, if it is newer. `epoch`: the healer's."""
         keys, args = self._applying(register, b"", 0, ANY, register.requests)
-        await self._called(epoch, "restore_register", keys, args)
+        await self._cell.call_under(epoch, "restore_register", keys, args)
 
     async def get(self, place: Place, epoch: bytes | None = None) -> Raw | None:
         """The register, or None where it never was or is forgotten. `epoch`: the healer's."""
         keys = [self.key(place), self._cell.key("consents", place.tenant)]
-        reply = await self._called(epoch, "get_register", keys)
+        reply = await self._cell.call_under(epoch, "get_register", keys)
         if not reply[1]:
             return None
         _, version, record, sequence, mark, field, tag = reply
@@ -105,28 +105,17 @@ class CellRegisters:
         """
         keys = self._keys(raw.place, raw.tag)
         args: list[Argument] = [raw.place.id, raw.version, entry, raw.field, str(raw.place)]
-        return applied(await self._called(epoch, "drop_register", keys, args))
+        return applied(await self._cell.call_under(epoch, "drop_register", keys, args))
 
     async def republish(self, place: Place, version: int, entry: bytes, epoch: bytes | None) -> int:
         """Publishes what stands once more, if it is still at the version (0: there is none)."""
-        reply = await self._called(epoch, "republish", [self.key(place)], [version, entry])
+        reply = await self._cell.call_under(epoch, "republish", [self.key(place)], [version, entry])
         return int(reply[1]) if reply[0] == b"OK" else 0
 
     async def published(self, sequence: int, seconds: float) -> None:
         """See ports.Bindings."""
         if sequence:
             await self._cell.published(sequence, seconds)
-
-    async def _called(
-        self, epoch: bytes | None, function: str, keys: list[str], args: Sequence[Argument] = ()
-    ) -> list[Any]:
-        """Calls as the healer (with its epoch) or as anybody. Raises Unavailable if refused."""
-        if epoch is None:
-            return await self._cell.call(function, keys, args)
-        reply = await self._cell.call_as(epoch, function, keys, args)
-        if reply[0] in (b"STORE_HEALING", b"OUTBOX_FULL"):
-            raise unavailable(reply[0].decode())
-        return reply
 
     def key(self, place: Place) -> str:
         """The key of a register."""

@@ -125,6 +125,21 @@ class Cell:
         """`call` under a given store epoch, with refusals returned: for the healer."""
         return await self.raw(function, keys, (epoch, self._max_outbox, *args))
 
+    async def call_under(
+        self,
+        epoch: bytes | None,
+        function: str,
+        keys: Sequence[str] = (),
+        args: Sequence[Argument] = (),
+    ) -> list[Any]:
+        """`call`, or with an epoch `call_as` the healer. Raises Unavailable where it is refused."""
+        if epoch is None:
+            return await self.call(function, keys, args)
+        reply = await self.call_as(epoch, function, keys, args)
+        if reply[0] in (b"STORE_HEALING", b"OUTBOX_FULL"):
+            raise unavailable(reply[0].decode())
+        return reply
+
     async def raw(
         self, function: str, keys: Sequence[str] = (), args: Sequence[Argument] = ()
     ) -> list[Any]:
