@@ -11,6 +11,7 @@ from axbridge.binding.v1 import binding_pb2, binding_service_pb2, binding_servic
 
 from services.binding import items, translate
 from services.binding.batches import Batches
+from services.binding.fields import deadline
 from services.binding.handlers import Handlers
 from services.runtime.clock import Clock
 from services.runtime.flow import flow
@@ -32,8 +33,8 @@ class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
     async def CreateBinding(
         self, request: binding_service_pb2.CreateBindingRequest, context: Any
     ) -> binding_pb2.Binding:
-        deadline = self._deadline(context)
-        return translate.resource(await self._handlers.create(translate.create(request), deadline))
+        until = deadline(context, self._clock)
+        return translate.resource(await self._handlers.create(translate.create(request), until))
 
     async def GetBinding(
         self, request: binding_service_pb2.GetBindingRequest, context: Any
@@ -51,41 +52,39 @@ class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
     async def UpdateBinding(
         self, request: binding_service_pb2.UpdateBindingRequest, context: Any
     ) -> binding_pb2.Binding:
-        deadline = self._deadline(context)
-        return translate.resource(await self._handlers.update(translate.update(request), deadline))
+        until = deadline(context, self._clock)
+        return translate.resource(await self._handlers.update(translate.update(request), until))
 
     async def RenewBinding(
         self, request: binding_service_pb2.RenewBindingRequest, context: Any
     ) -> binding_pb2.Binding:
-        deadline = self._deadline(context)
-        return translate.resource(await self._handlers.renew(*translate.renew(request), deadline))
+        until = deadline(context, self._clock)
+        return translate.resource(await self._handlers.renew(*translate.renew(request), until))
 
     async def ReleaseBinding(
         self, request: binding_service_pb2.ReleaseBindingRequest, context: Any
     ) -> binding_pb2.Binding:
-        deadline = self._deadline(context)
-        return translate.resource(
-            await self._handlers.release(*translate.release(request), deadline)
-        )
+        until = deadline(context, self._clock)
+        return translate.resource(await self._handlers.release(*translate.release(request), until))
 
     async def BatchCreateBindings(
         self, request: binding_service_pb2.BatchCreateBindingsRequest, context: Any
     ) -> binding_service_pb2.BatchCreateBindingsResponse:
-        outcomes = await self._batches.run(items.creates(request), self._deadline(context))
+        outcomes = await self._batches.run(items.creates(request), deadline(context, self._clock))
         results = items.results(request.requests, outcomes, f"{_METHOD}BatchCreateBindings")
         return binding_service_pb2.BatchCreateBindingsResponse(results=results)
 
     async def BatchUpdateBindings(
         self, request: binding_service_pb2.BatchUpdateBindingsRequest, context: Any
     ) -> binding_service_pb2.BatchUpdateBindingsResponse:
-        outcomes = await self._batches.run(items.updates(request), self._deadline(context))
+        outcomes = await self._batches.run(items.updates(request), deadline(context, self._clock))
         results = items.results(request.requests, outcomes, f"{_METHOD}BatchUpdateBindings")
         return binding_service_pb2.BatchUpdateBindingsResponse(results=results)
 
     async def BatchReleaseBindings(
         self, request: binding_service_pb2.BatchReleaseBindingsRequest, context: Any
     ) -> binding_service_pb2.BatchReleaseBindingsResponse:
-        outcomes = await self._batches.run(items.releases(request), self._deadline(context))
+        outcomes = await self._batches.run(items.releases(request), deadline(context, self._clock))
         results = items.results(request.requests, outcomes, f"{_METHOD}BatchReleaseBindings")
         return binding_service_pb2.BatchReleaseBindingsResponse(results=results)
 
@@ -93,7 +92,7 @@ class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
         self, request: binding_service_pb2.ReleaseOrderRequest, context: Any
     ) -> binding_service_pb2.ReleaseOrderResponse:
         wish = items.order(request)
-        page, token = await self._batches.release_order(wish, self._deadline(context))
+        page, token = await self._batches.release_order(wish, deadline(context, self._clock))
         return binding_service_pb2.ReleaseOrderResponse(
             results=[
                 items.result(outcome, f"{_METHOD}ReleaseOrder", f"{request.parent}/bindings/{each}")
@@ -107,17 +106,12 @@ class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
         request_iterator: AsyncIterator[binding_service_pb2.StreamBindingsRequest],
         context: Any,
     ) -> AsyncIterator[binding_service_pb2.StreamBindingsResponse]:
-        deadline = self._deadline(context)
+        until = deadline(context, self._clock)
 
         async def handle(message: Any) -> binding_service_pb2.StreamBindingsResponse:
-            outcomes = await self._batches.run(items.streamed(message), deadline)
+            outcomes = await self._batches.run(items.streamed(message), until)
             return items.stream_results(message, outcomes, f"{_METHOD}StreamBindings")
 
         async with aclosing(flow(request_iterator, items.size, handle, _IN_FLIGHT)) as answers:
             async for answer in answers:
                 yield answer
-
-    def _deadline(self, context: Any) -> float:
-        """On the monotonic clock; far away where the caller named none."""
-        remaining = context.time_remaining()
-        return self._clock.monotonic() + (3600.0 if remaining is None else remaining)
