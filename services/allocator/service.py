@@ -13,7 +13,6 @@ from confluent_kafka.admin import AdminClient
 
 from services.allocator.fold import CellRouteFold
 from services.allocator.handlers import Allocator
-from services.allocator.readiness import Readiness
 from services.allocator.rebuild import AllocatorRebuild
 from services.allocator.servicer import AllocatorServicer
 from services.allocator.settings import AllocatorSettings
@@ -26,6 +25,7 @@ from services.runtime.clock import Clock, SystemClock
 from services.runtime.keyring import FileKeyRing
 from services.runtime.metrics import Metrics
 from services.runtime.owner import Owner
+from services.runtime.readiness import Readiness
 from services.runtime.server import AioServer, Options
 from services.runtime.tasks import ended
 from services.runtime.telemetry import HealthEndpoint

@@ -26,7 +26,6 @@ from services.binding.holds import Holds
 from services.binding.ledger import Ledger
 from services.binding.ports import Bindings, Numbers
 from services.binding.purger import Purger, tenants_of
-from services.binding.readiness import Readiness
 from services.binding.rebuild import BindingRebuild
 from services.binding.records import Records
 from services.binding.registerrebuild import RegisterRebuild
@@ -47,6 +46,7 @@ from services.runtime.ids import TimeOrderedIds
 from services.runtime.keyring import EvidenceKeys, FileKeyRing
 from services.runtime.metrics import Metrics
 from services.runtime.owner import Owner
+from services.runtime.readiness import Readiness
 from services.runtime.sealing import EvidenceWriter, PurgeSealer
 from services.runtime.server import AioServer, Options
 from services.runtime.tasks import ended

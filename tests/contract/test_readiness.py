@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.binding.readiness import Readiness
+from services.runtime.readiness import Readiness
 from services.runtime.tasks import ended
 from tests.component.binding_world import until
 from tests.unit.binding.cells import ready_cell

@@ -3,8 +3,8 @@
 import asyncio
 from typing import cast
 
-from services.allocator.readiness import Readiness
 from services.runtime.cell import Cell, unavailable
+from services.runtime.readiness import Readiness
 from services.runtime.tasks import ended
 
 
