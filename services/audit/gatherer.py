@@ -25,13 +25,13 @@ from services.audit.served import ServedFolder
 from services.audit.settings import GathererSettings
 from services.audit.tiles import WITNESSED
 from services.audit.tilestore import FolderReader
-from services.audit.wholefile import replace_file
 from services.audit.witnessing import Answer, render_body
 from services.runtime.errors import Unavailable
 from services.runtime.metrics import Metrics, Name
 from services.runtime.settings import load
 from services.runtime.signals import stop_on_signals
 from services.runtime.telemetry import HealthEndpoint, configure_logging, logger
+from services.runtime.wholefile import replace_file
 
 _LOG: Final = logger(__name__)
 _TIMEOUT_SECONDS: Final = 5.0

@@ -26,8 +26,8 @@ from services.audit.remote import RemoteReader
 from services.audit.tiles import BadBundle
 from services.audit.tilestore import FolderReader
 from services.audit.trail import BadTrail, Contradiction, Trail
-from services.audit.wholefile import replace_file
 from services.runtime.signals import stop_on_signals
+from services.runtime.wholefile import replace_file
 
 GOOD, WRONG, UNREADABLE = 0, 1, 2
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from services.audit.ports import CheckpointMoved, LogLocked, TileConflict
 from services.audit.tiles import CHECKPOINT
-from services.audit.wholefile import sync_folder
+from services.runtime.wholefile import sync_folder
 
 # Concurrent fsyncs share journal commits and fill the disk's queue; beyond 4 nothing was gained.
 SYNC_THREADS = 4

@@ -16,12 +16,12 @@ from services.audit.checkpoint import NoteVerifier
 from services.audit.cosignature import WitnessSigner
 from services.audit.httpserver import Server
 from services.audit.settings import WitnessSettings
-from services.audit.wholefile import replace_file
 from services.audit.witnessing import TEXT, Answer, Seen, Witness
 from services.runtime.metrics import Metrics
 from services.runtime.settings import load
 from services.runtime.signals import stop_on_signals, wait_for
 from services.runtime.telemetry import HealthEndpoint, configure_logging, logger
+from services.runtime.wholefile import replace_file
 
 _LOG: Final = logger(__name__)
 # A note of 100 signatures and a proof of 63 hashes are some 20 kB.

@@ -26,6 +26,7 @@ from typing import Final
 from services.router.segments import HEADER, frame, lock_path, segment_path, total_bytes
 from services.runtime.errors import ResourceExhausted
 from services.runtime.telemetry import logger
+from services.runtime.wholefile import sync_folder
 
 _LOG: Final = logger(__name__)
 _RESERVED: Final = 256 * 1024  # set aside at once: 1,400 decisions for each two system calls
@@ -178,7 +179,7 @@ class Journal:
             os.fsync(closing)
             os.close(closing)
         if left:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
 
     def _count(self) -> None:
         total = total_bytes(self._folder.glob("*.seg"))
@@ -215,14 +216,6 @@ def _cut(file: int, mapped: mmap.mmap, size: int) -> int:
     with contextlib.suppress(OSError):
         os.ftruncate(file, size)
     return file
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _full() -> ResourceExhausted:

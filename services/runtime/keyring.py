@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import DataLoss, NotFound
 from services.runtime.sm import Suite
+from services.runtime.wholefile import sync_folder
 
 _NAME: Final = re.compile(r"[a-z0-9_-][a-z0-9._-]*(?:/[a-z0-9_-][a-z0-9._-]*)*", re.ASCII)
 _NAME_MAX: Final = 200  # with ".key" and a temporary suffix inside the 255 octets of a file name
@@ -118,12 +119,12 @@ class FileKeyRing:
                 # unlink and left a second name for them.
                 with open(path, "r+b", buffering=0) as old:
                     os.replace(tombstone, path)
-                    _sync_folder(self._folder)
+                    sync_folder(self._folder)
                     old.write(_TOMBSTONE)
                     os.fsync(old.fileno())
         finally:
             tombstone.unlink(missing_ok=True)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         for key in [key for key in list(self._derived) if key[0] == name]:
             self._derived.pop(key, None)
 
@@ -147,7 +148,7 @@ class FileKeyRing:
             os.replace(self._written(marker, b"sm\n"), marker)
         else:
             marker.unlink()
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
 
     def _marker(self, tenant: str) -> Path:
         return self._folder / f"{_valid(tenant)}.sm"
@@ -168,7 +169,7 @@ class FileKeyRing:
         if len(content) != 32:
             raise DataLoss("KEY_FILE_BROKEN", "a key file is not 32 octets long", key=name)
         if name not in self._durable:  # its maker may have died before its own fsync
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
             self._durable.add(name)
         return content
 
@@ -206,14 +207,6 @@ def _linked(source: Path, target: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class EvidenceKeys:
@@ -271,7 +264,7 @@ class EvidenceKeys:
             _linked(new, path)
         finally:
             new.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def main(arguments: list[str] | None = None) -> None:

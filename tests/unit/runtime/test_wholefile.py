@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.audit.wholefile import replace_file
+from services.runtime.wholefile import replace_file
 
 
 def test_old_or_new_and_nothing_beside(tmp_path: Path) -> None:
