@@ -23,6 +23,7 @@ from services.binding.store import CellBindings
 from services.binding.vault import KeyedTags
 from services.runtime.clock import Clock
 from services.runtime.errors import AlreadyExists, AxbridgeError, NotFound
+from services.runtime.jobs import repeated
 from services.runtime.phone import PhoneNumber
 from services.runtime.sealing import (
     PurgeSealer,
@@ -60,13 +61,10 @@ class Erasures:
 
     async def run(self) -> None:
         """Brings to their end the erasures that somebody began, until cancelled."""
-        while True:
-            try:
-                await self.resume()
-            except (AxbridgeError, Lost) as why:
-                reason = why.reason if isinstance(why, AxbridgeError) else "Lost"
-                _LOG.warning("erasures wait", reason=reason)
-            await asyncio.sleep(_EVERY_SECONDS)
+        await repeated(
+            self.resume, bears=(AxbridgeError, Lost), told=_LOG.warning,
+            event="erasures wait", every_seconds=_EVERY_SECONDS, retry_seconds=_EVERY_SECONDS,
+        )  # fmt: skip
 
     async def resume(self) -> None:
         """Ends what is begun. Raises Unavailable; Lost: another process does."""

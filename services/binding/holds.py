@@ -10,7 +10,6 @@ Refuses to set a case again whose key was destroyed. Invariant: the case's key i
 after a release, and after the buckets of all that was held have ended.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC
 from typing import Any, Final
@@ -34,6 +33,7 @@ from services.runtime.errors import (
     Malformed,
     NotFound,
 )
+from services.runtime.jobs import repeated
 from services.runtime.keyring import KeyDestroyed, KeyRing
 from services.runtime.record import Record
 from services.runtime.sealing import (
@@ -75,13 +75,10 @@ class Holds:
     async def run(self) -> None:
         """Brings to their end the holds that were begun, and ends those that are over, until
         cancelled."""
-        while True:
-            try:
-                await self.round()
-            except (AxbridgeError, KafkaException, Lost) as why:
-                reason = why.reason if isinstance(why, AxbridgeError) else type(why).__name__
-                _LOG.warning("legal holds wait", reason=reason)
-            await asyncio.sleep(_EVERY_SECONDS)
+        await repeated(
+            self.round, bears=(AxbridgeError, KafkaException, Lost), told=_LOG.warning,
+            event="legal holds wait", every_seconds=_EVERY_SECONDS, retry_seconds=_EVERY_SECONDS,
+        )  # fmt: skip
 
     async def round(self) -> None:
         """All of that, once. Raises Unavailable, KafkaException; Lost: another process does it."""

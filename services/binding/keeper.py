@@ -6,7 +6,6 @@ off from, doing all of it once more is harmless and goes on where it stopped; it
 topic what there is, and changes only what the store has.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -20,6 +19,7 @@ from services.runtime.cell import Cell
 from services.runtime.clock import Clock
 from services.runtime.envelope import header_int
 from services.runtime.errors import AxbridgeError, DataLoss
+from services.runtime.jobs import repeated
 from services.runtime.keyring import KeyDestroyed, KeyRing
 from services.runtime.rebuild import read_to_end
 from services.runtime.record import Record
@@ -54,15 +54,10 @@ class Keeper:
 
     async def run(self) -> None:
         """Keeps until cancelled. While the store or Kafka is away it waits."""
-        while True:
-            seconds = _EVERY_SECONDS
-            try:
-                await self.keep()
-            except (AxbridgeError, KafkaException) as why:
-                reason = why.reason if isinstance(why, AxbridgeError) else type(why).__name__
-                _LOG.warning("route keys wait", reason=reason)
-                seconds = _RETRY_SECONDS
-            await asyncio.sleep(seconds)
+        await repeated(
+            self.keep, bears=(AxbridgeError, KafkaException), told=_LOG.warning,
+            event="route keys wait", every_seconds=_EVERY_SECONDS, retry_seconds=_RETRY_SECONDS,
+        )  # fmt: skip
 
     async def keep(self) -> None:
         """All of it, once."""

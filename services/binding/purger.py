@@ -11,7 +11,6 @@ what the ledger says was purged, nothing can open.
 """
 
 import argparse
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
@@ -29,6 +28,7 @@ from services.binding.store import CellBindings
 from services.runtime.cell import Cell
 from services.runtime.clock import Clock
 from services.runtime.errors import AxbridgeError, DataLoss, Malformed
+from services.runtime.jobs import repeated
 from services.runtime.keyring import KeyRing
 from services.runtime.sealing import bucket_month, month_begin, month_of, purge_key_id
 from services.runtime.telemetry import logger
@@ -71,16 +71,15 @@ class Purger:
 
     async def run(self) -> None:
         """Purges until cancelled. While the store or Kafka is away it waits."""
-        while True:
-            seconds = _EVERY_SECONDS
-            try:
-                for each in await self.purge():
-                    _LOG.info("purged", bucket=each.bucket, bindings=each.dropped_bindings)
-            except (AxbridgeError, KafkaException, Lost) as why:
-                reason = why.reason if isinstance(why, AxbridgeError) else type(why).__name__
-                _LOG.warning("purge waits", reason=reason)
-                seconds = _RETRY_SECONDS
-            await asyncio.sleep(seconds)
+
+        async def once() -> None:
+            for each in await self.purge():
+                _LOG.info("purged", bucket=each.bucket, bindings=each.dropped_bindings)
+
+        await repeated(
+            once, bears=(AxbridgeError, KafkaException, Lost), told=_LOG.warning,
+            event="purge waits", every_seconds=_EVERY_SECONDS, retry_seconds=_RETRY_SECONDS,
+        )  # fmt: skip
 
     async def purge(self, since: str = "") -> list[events_pb2.BucketPurged]:
         """Ends every bucket that is over and not yet ended; what was done, acknowledged.
