@@ -34,11 +34,20 @@ CREATE TABLE IF NOT EXISTS events (
   type TEXT, time INTEGER, binding TEXT, call TEXT, value BLOB,
   tries INTEGER DEFAULT 0, first INTEGER DEFAULT 0, next INTEGER DEFAULT 0,
   parked INTEGER DEFAULT 0);
-CREATE INDEX IF NOT EXISTS waiting ON events (tenant, parked, seq);
+CREATE INDEX IF NOT EXISTS unparked ON events (tenant, seq) WHERE parked = 0;
 CREATE INDEX IF NOT EXISTS resting ON events (tenant, next) WHERE next > 0;
+CREATE INDEX IF NOT EXISTS tried ON events (first) WHERE first > 0;
 CREATE INDEX IF NOT EXISTS calls_until ON calls (until);
 CREATE INDEX IF NOT EXISTS seen_until ON seen (until);
 CREATE INDEX IF NOT EXISTS lanes_until ON lanes (until);
+"""
+# From one tenant to the next in the index: DISTINCT would pass by every event that waits.
+_TENANTS: Final = """
+WITH RECURSIVE found (tenant) AS (
+  SELECT min(tenant) FROM events WHERE parked = 0 UNION ALL
+  SELECT (SELECT min(tenant) FROM events WHERE parked = 0 AND tenant > found.tenant)
+  FROM found WHERE tenant IS NOT NULL)
+SELECT tenant FROM found WHERE tenant IS NOT NULL
 """
 _COLUMNS: Final = "seq, tenant, lane, sequence, id, type, time, binding, call, value, tries"
 
@@ -146,7 +155,7 @@ class PushQueue:
     def tenants(self) -> list[str]:
         """Those for whom something waits."""
         with self._lock:
-            rows = self._db.execute("SELECT DISTINCT tenant FROM events WHERE parked=0").fetchall()
+            rows = self._db.execute(_TENANTS).fetchall()
         return [tenant for (tenant,) in rows]
 
     def due(self, tenant: str) -> list[Queued]:
@@ -156,8 +165,9 @@ class PushQueue:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS}, (SELECT about FROM lanes WHERE lanes.tenant=events.tenant "
                 "AND lanes.lane=events.lane) FROM events WHERE tenant=? AND parked=0 AND lane NOT "
-                "IN (SELECT lane FROM events WHERE tenant=? AND parked=0 AND next > ?) "
-                "ORDER BY seq LIMIT ?",
+                # `next > 0` names the index that holds only those that rest.
+                "IN (SELECT lane FROM events WHERE tenant=? AND parked=0 AND next > 0 "
+                "AND next > ?) ORDER BY seq LIMIT ?",
                 (tenant, tenant, self._now(), BATCH),
             ).fetchall()
         found = [_queued(row) for row in rows]
@@ -177,18 +187,13 @@ class PushQueue:
         parked, a day after their first try; the others are tried again."""
         now = self._now()
         with self._change():
-            for each in events:
-                self._db.execute(
-                    "UPDATE events SET first = CASE first WHEN 0 THEN ? ELSE first END, "
-                    "tries = tries + ?, next = ? WHERE seq=?",
-                    # Several that were refused together rest not, but go one by one.
-                    (
-                        now,
-                        refused,
-                        now + rest_ms if len(events) == 1 and refused else 0,
-                        each.place,
-                    ),
-                )
+            # Several that were refused together rest not, but go one by one.
+            until = now + rest_ms if len(events) == 1 and refused else 0
+            self._db.executemany(
+                "UPDATE events SET first = CASE first WHEN 0 THEN ? ELSE first END, "
+                "tries = tries + ?, next = ? WHERE seq=?",
+                [(now, refused, until, each.place) for each in events],
+            )
             parked = self._db.execute(
                 "UPDATE events SET parked=1 WHERE parked=0 AND first > 0 AND first <= ?",
                 (now - _DAY_MS,),

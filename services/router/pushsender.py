@@ -27,6 +27,7 @@ from services.runtime.telemetry import logger
 
 _THREADS: Final = 16  # tenants served at once
 _LOOK_SECONDS: Final = 0.1
+_COUNT_SECONDS: Final = 5.0  # every event that waits is counted: not at each look
 _POST_SECONDS: Final = 5.0
 _LONGEST_PAUSE_SECONDS: Final = 300.0
 _LONGEST_REST_MS: Final = 3_600_000
@@ -102,10 +103,13 @@ class Sender:
     def run(self, stop: threading.Event) -> None:
         """Sends whatever is due until `stop`; requests under way are awaited."""
         with ThreadPoolExecutor(_THREADS) as pool:
+            counted = float("-inf")
             while not stop.wait(_LOOK_SECONDS):
-                waiting, parked = self._queue.counts()
-                self._waiting.set(waiting)
-                self._parked.set(parked)
+                if self._clock.monotonic() - counted >= _COUNT_SECONDS:
+                    counted = self._clock.monotonic()
+                    waiting, parked = self._queue.counts()
+                    self._waiting.set(waiting)
+                    self._parked.set(parked)
                 for tenant in self._queue.tenants():
                     if tenant not in self._busy:
                         self._busy.add(tenant)
