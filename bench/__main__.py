@@ -14,7 +14,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import create_binding, rebuild
+from bench import audit_log, create_binding, rebuild
 from deploy.local.places import LOCAL
 
 _LOADS: Final[dict[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
@@ -26,10 +26,11 @@ _LOADS: Final[dict[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
 def main() -> int:
     """Runs what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    what = (*_LOADS, "rebuild", "route")
+    what = (*_LOADS, "rebuild", "audit_log", "route")
     parser.add_argument("what", nargs="?", choices=what, help="default: all")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load by creates")
     parser.add_argument("--bindings", type=int, default=200_000, help="to be rebuilt")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="of the audit log")
     parser.add_argument("--callers", type=int, default=64, help="concurrent single creates")
     parser.add_argument("--data", type=Path, default=LOCAL / "bench", help="data folder; emptied")
     args = parser.parse_args()
@@ -41,6 +42,8 @@ def main() -> int:
             _show(console, name, run(args))
     if args.what in (None, "rebuild"):
         console.print_json(data={"rebuild": rebuild.run(args.data, args.bindings)})
+    if args.what in (None, "audit_log"):
+        console.print_json(data={"audit_log": audit_log.run(args.data, args.entries)})
     if args.what in (None, "route"):
         return subprocess.run([sys.executable, "-m", "bench.route_call"], check=False).returncode
     return 0

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from services.audit import verify
 from services.audit.checkpoint import BadKey, Checkpoint, NoteSigner
+from services.audit.cosignature import WitnessSigner
 from services.audit.log import Log
+from services.audit.policy import Policy
 from services.audit.tilestore import FolderStore
 from services.audit.verify import Verdict, verify_folder
 
 SIGNER = NoteSigner.generate("axbridge.example/log")
 VKEY = SIGNER.verifier.vkey
+WITNESSES = [WitnessSigner.generate(f"witness.example/{number}") for number in range(3)]
 
 
 def make(root: Path, *sizes: int) -> Path:
@@ -153,6 +156,49 @@ def test_a_witnessed_checkpoint_is_of_the_same_tree(tmp_path: Path) -> None:
     assert not verify_folder(fork, VKEY).ok
 
 
+def cosign(log: Path, *witnesses: WitnessSigner) -> None:
+    note = (log / "checkpoint").read_text()
+    text = note.rpartition("\n\n")[0] + "\n"
+    lines = [witness.cosign(text, 1_767_225_600) for witness in witnesses]
+    (log / "checkpoint.witnessed").write_text(note + "".join(lines))
+
+
+def policy(threshold: int) -> str:
+    keys = [witness.verifier.vkey for witness in WITNESSES]
+    named = "".join(f"witness w{n} {vkey} http://w{n}\n" for n, vkey in enumerate(keys))
+    return f"{named}group g {threshold} w0 w1 w2\nquorum g\n"
+
+
+def test_enough_witnesses_cosigned(tmp_path: Path) -> None:
+    log = make(tmp_path / "one", 300)
+    two, all_ = Policy.parse(policy(2)), Policy.parse(policy(3))
+    assert verify_folder(log, VKEY, policy=Policy.parse("quorum none")).ok
+    assert verify_folder(log, VKEY, policy=two).problem == "there is no checkpoint.witnessed"
+    cosign(log, WITNESSES[2], WITNESSES[0])
+    verdict = verify_folder(log, VKEY, policy=two)
+    assert verdict.ok, verdict
+    assert str(verdict).endswith("the first 300 entries are cosigned by 2 witnesses")
+    assert "too few" in str(verify_folder(log, VKEY, policy=all_))
+    shorter = make(tmp_path / "two", 200)
+    shutil.copy(log / "checkpoint.witnessed", shorter / "checkpoint.witnessed")
+    assert "leaves are missing" in str(verify_folder(shorter, VKEY, policy=two))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_any_flipped_bit_of_a_witnessed_checkpoint_is_found(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    log = make(tmp_path_factory.mktemp("flip"), 3)
+    cosign(log, *WITNESSES)
+    path = log / "checkpoint.witnessed"
+    flipped = bytearray(path.read_bytes())
+    bit = data.draw(st.integers(0, len(flipped) * 8 - 1))
+    flipped[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(flipped)
+    assert not verify_folder(log, VKEY, policy=Policy.parse(policy(3))).ok
+
+
 def test_other_files(folder: Path) -> None:
     (folder / "index.html").write_text("beside the log")
     assert verify_folder(folder, VKEY).ok
@@ -184,10 +230,18 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert verify.main([str(folder)]) == 1
     entry.write_bytes(content)
     assert "first wrong leaf: 7\n" in capsys.readouterr().out
+    (tmp_path / "policy").write_text(policy(2))
+    assert verify.main([str(folder), "--policy", str(tmp_path / "policy")]) == 1
     (tmp_path / "vkey").write_bytes(b"\xff no key\n")
     assert verify.main([str(tmp_path)]) == 1
     (tmp_path / "vkey").unlink()
-    for usage in ([], [str(tmp_path)], [str(tmp_path / "no")], [str(folder), "--vkey", "x"]):
+    key, no_policy = ["--vkey", "x"], ["--policy", str(folder / "checkpoint")]
+    for usage in (
+        [],
+        [str(tmp_path)],
+        [str(tmp_path / "no")],
+        *[[str(folder), *more] for more in (key, no_policy)],
+    ):
         with pytest.raises(SystemExit) as exit_info:
             verify.main(usage)
         assert exit_info.value.code == 2
