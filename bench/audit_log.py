@@ -47,7 +47,9 @@ def _write(root: Path, entries: int) -> int:
     seconds = 0.0
     for first in range(0, entries, BATCH):
         events = [
-            event_of(record(created(f"b{n:020d}", serial=n % 10_000), f"e{n:026d}", offset=n), types)
+            event_of(
+                record(created(f"b{n:020d}", serial=n % 10_000), f"e{n:026d}", offset=n), types
+            )
             for n in range(first, min(first + BATCH, entries))
         ]
         started = time.perf_counter()
