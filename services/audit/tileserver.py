@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import ClassVar, Final
 
-from services.audit.httpserver import Server
 from services.audit.settings import TileServerSettings
 from services.audit.tiles import CHECKPOINT, WITNESSED, parse_path
 from services.audit.tilestore import VKEY, FolderReader
+from services.runtime.httpserver import Server
 from services.runtime.metrics import Metrics
 from services.runtime.settings import load
 from services.runtime.signals import stop_on_signals, wait_for

@@ -14,9 +14,9 @@ from typing import ClassVar, Final
 
 from services.audit.checkpoint import NoteVerifier
 from services.audit.cosignature import WitnessSigner
-from services.audit.httpserver import Server
 from services.audit.settings import WitnessSettings
 from services.audit.witnessing import TEXT, Answer, Seen, Witness
+from services.runtime.httpserver import Server
 from services.runtime.metrics import Metrics
 from services.runtime.settings import load
 from services.runtime.signals import stop_on_signals, wait_for

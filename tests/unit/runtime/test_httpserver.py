@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from services.audit import httpserver
-from services.audit.httpserver import Server
+from services.runtime import httpserver
+from services.runtime.httpserver import Server
 
 
 class Answers(BaseHTTPRequestHandler):
