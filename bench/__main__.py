@@ -22,11 +22,13 @@ _LOADS: Final[dict[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
     "batch_create": lambda args: create_binding.batched(args.data, args.seconds, 4),
 }
 
+_ROUTER: Final = {"route": "bench.route_call", "http": "bench.http_edge"}
+
 
 def main() -> int:
     """Runs what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    what = (*_LOADS, "rebuild", "audit_log", "route")
+    what = (*_LOADS, "rebuild", "audit_log", *_ROUTER)
     parser.add_argument("what", nargs="?", choices=what, help="default: all")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load by creates")
     parser.add_argument("--bindings", type=int, default=200_000, help="to be rebuilt")
@@ -44,9 +46,11 @@ def main() -> int:
         console.print_json(data={"rebuild": rebuild.run(args.data, args.bindings)})
     if args.what in (None, "audit_log"):
         console.print_json(data={"audit_log": audit_log.run(args.data, args.entries)})
-    if args.what in (None, "route"):
-        return subprocess.run([sys.executable, "-m", "bench.route_call"], check=False).returncode
-    return 0
+    failed = 0
+    for name, module in _ROUTER.items():
+        if args.what in (None, name):
+            failed |= subprocess.run([sys.executable, "-m", module], check=False).returncode
+    return failed
 
 
 def _show(console: Console, name: str, measured: dict[str, Any]) -> None:

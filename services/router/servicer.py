@@ -5,7 +5,7 @@ from typing import Any
 
 from axbridge.router.v1 import router_service_pb2, router_service_pb2_grpc
 
-from services.router.domain import Refusal
+from services.router.domain import Call, Decision, Refusal
 from services.router.handlers import Router
 from services.router.octets import octets_from
 from services.router.translate import call_from, progress_from
@@ -16,7 +16,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     """axbridge.router.v1.RouterService."""
 
     def __init__(self, router: Router, metrics: Metrics) -> None:
-        self._route, self._report = router.route, router.report
+        self._route, self.report = router.route, router.report
         self._counters: dict[Refusal | None, Any] = {
             refusal: metrics.counter(Name.ROUTE_DECISIONS, reason=refusal.name)
             for refusal in Refusal
@@ -32,15 +32,19 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         for reason, decisions in Counter(taken() for _ in range(len(self._uncounted))).items():
             self._counters[reason].inc(decisions)
 
+    def decide(self, call: Call) -> Decision:
+        """The decision about a call, counted; for this edge and the others of the process."""
+        decision = self._route(call)
+        self._count(decision.refusal)
+        return decision
+
     def RouteCall(
         self, request: router_service_pb2.RouteCallRequest, context: object
     ) -> Any:  # octets, which the guard sends as they are
-        decision = self._route(call_from(request))
-        self._count(decision.refusal)
-        return octets_from(decision)
+        return octets_from(self.decide(call_from(request)))
 
     def ReportCallEvent(
         self, request: router_service_pb2.ReportCallEventRequest, context: object
     ) -> router_service_pb2.ReportCallEventResponse:
-        self._report(progress_from(request))
+        self.report(progress_from(request))
         return router_service_pb2.ReportCallEventResponse()

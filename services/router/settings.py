@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import Address, ServiceSettings
 
 
 class RouterSettings(ServiceSettings):
@@ -20,6 +20,10 @@ class RouterSettings(ServiceSettings):
     # Name of the pod in journals and event ids; stable across restarts, no other pod may have it.
     id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,48}$")] = "r1"
     workers: int = Field(default=2, ge=1, le=256)
+    # Where switches that speak no gRPC ask, in JSON over HTTP/1.1; unset: nowhere.
+    http_listen: Address | None = None
+    # Host of the SIP URIs in those answers; the switch sends the call to its own next hop.
+    http_sip_domain: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$")] = "axbridge.invalid"
     # Beyond this age of the view every call is refused as VIEW_STALE.
     max_view_age_seconds: float = Field(default=900.0, gt=0)
     # Bound of all journals of the pod together; beyond it calls are refused (JOURNAL_FULL).

@@ -50,6 +50,7 @@ class Supervisor:
     def __init__(self, settings: RouterSettings) -> None:
         self._settings = settings
         self._port = _reserve(settings.listen)  # held, so that no other program takes it
+        self._http_port = _reserve(settings.http_listen) if settings.http_listen else None
         # The children's counts, in files that they map; the root file system may be read-only.
         self._metrics_dir = settings.data_dir / "metrics"
         shutil.rmtree(self._metrics_dir, ignore_errors=True)
@@ -64,9 +65,7 @@ class Supervisor:
     @property
     def address(self) -> str:
         """Where the workers serve."""
-        host, _ = split_address(self._settings.listen)
-        shown = f"[{host}]" if ":" in host else host
-        return f"{shown}:{self._port.getsockname()[1]}"
+        return _shown(self._settings.listen, self._port)
 
     def run(self, stop: threading.Event) -> None:
         """Starts and keeps the children; stops them before it returns."""
@@ -82,6 +81,8 @@ class Supervisor:
             self._health.stop()
             self._view.close()
             self._port.close()
+            if self._http_port is not None:
+                self._http_port.close()
 
     def _tend(self, child: _Child) -> None:
         now = time.monotonic()
@@ -108,6 +109,8 @@ class Supervisor:
             "ROUTER_SUPERVISED": "1",
             "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_dir),
         }
+        if self._settings.http_listen and self._http_port is not None:
+            environment["ROUTER_HTTP_LISTEN"] = _shown(self._settings.http_listen, self._http_port)
         command = [sys.executable, "-m", f"services.router.{child.kind}"]
         # A session of its own: ctrl-C reaches the supervisor alone, which stops them in order.
         return subprocess.Popen(
@@ -149,6 +152,12 @@ class Supervisor:
         """A dead process has no state; its counts stay."""
         for path in self._metrics_dir.glob(f"gauge_*_{pid}.db"):
             path.unlink(missing_ok=True)
+
+
+def _shown(listen: str, held: socket.socket) -> str:
+    """The address with the port that was reserved for it."""
+    host, _ = split_address(listen)
+    return f"{f'[{host}]' if ':' in host else host}:{held.getsockname()[1]}"
 
 
 def _reserve(listen: str) -> socket.socket:

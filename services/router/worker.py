@@ -11,6 +11,7 @@ import threading
 from axbridge.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
 
 from services.router.handlers import Router
+from services.router.httpedge import HttpEdge
 from services.router.journal import Journal, Limits
 from services.router.opener import CallerTagger, RouteOpener
 from services.router.packed import JournalCipher
@@ -62,12 +63,17 @@ def main() -> None:
     )
     servicer = RouterServicer(router, metrics)
     server.add(add_RouterServiceServicer_to_server, servicer)
+    if settings.http_listen:
+        edge = HttpEdge(servicer, metrics, settings.http_sip_domain)
+        http = edge.server(settings.http_listen, reuse_port=True)
+        http.start()
+        server.on_stop("http", lambda: http.stop(settings.grace_seconds))
     refresher = threading.Thread(target=refresh, name="view", daemon=True)
     server.on_stop("view", stopped.set)
     server.on_stop("refresh", refresher.join)
     server.on_stop("counts", servicer.flush)
-    # First: a call that outlives the grace can then not be recorded, so none is answered unrecorded
-    # from a view that is closed.
+    # Before the view: a call that outlives the grace can then not be recorded, so none is answered
+    # unrecorded from a view that is closed.
     server.on_stop("journal", journal.close)
     server.on_stop("reader", view.close)
     refresher.start()

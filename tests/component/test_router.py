@@ -1,11 +1,15 @@
 """The router's real processes on a real Kafka: binding's records in, decisions and CDRs out."""
 
+import json
 import random
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
@@ -40,14 +44,14 @@ def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterat
     routes, keys, calls, records = (
         new_topic(name, partitions=PARTITIONS) for name in ("routes", "keys", "calls", "records")
     )
-    port, health = free_port(), free_port()
+    port, health, http = free_port(), free_port(), free_port()
     environment = {
         "ROUTER_LISTEN": f"127.0.0.1:{port}", "ROUTER_HEALTH_LISTEN": f"127.0.0.1:{health}",
         "ROUTER_KAFKA_BOOTSTRAP": kafka_bootstrap, "ROUTER_DATA_DIR": str(tmp_path / "data"),
         "ROUTER_KEYRING_DIR": str(tmp_path / "keys"), "ROUTER_ROUTES_TOPIC": routes,
         "ROUTER_EVIDENCE_PUBLIC_KEY": str(tmp_path / "evidence" / "evidence-public.pem"),
         "ROUTER_KEYS_TOPIC": keys, "ROUTER_CALLS_TOPIC": calls, "ROUTER_RECORDS_TOPIC": records,
-        "ROUTER_WORKERS": "2", "ROUTER_ID": "r1",
+        "ROUTER_WORKERS": "2", "ROUTER_ID": "r1", "ROUTER_HTTP_LISTEN": f"127.0.0.1:{http}",
     }  # fmt: skip
     log = tmp_path / "router.log"
     switch = Switch(f"127.0.0.1:{port}")
@@ -56,7 +60,7 @@ def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterat
         process("services.router.records", environment, tmp_path / "records.log"),
     ):
         yield SimpleNamespace(
-            world=world, switch=switch, log=log, health=f"http://127.0.0.1:{health}",
+            world=world, switch=switch, log=log, http=http, health=f"http://127.0.0.1:{health}",
             binding=BindingStub(kafka_bootstrap, routes, keys, PARTITIONS),
             calls=lambda: read_topic(kafka_bootstrap, calls),
             records=lambda: [
@@ -193,6 +197,37 @@ def test_bad_input_and_health(pod: SimpleNamespace) -> None:
     eventually(lambda: counted in _get(pod.health + "/metrics"), what="a count")
     metrics = _get(pod.health + "/metrics")
     assert "router_view_age_seconds" in metrics
+
+
+def test_the_http_edge_is_the_same_router(pod: SimpleNamespace) -> None:
+    world = pod.world
+    x = world.number()
+    pod.binding.publish(world.route(x, "b1", A, B), world=world)
+    eventually(lambda: reason(pod, A, x) == "CONNECT", what="first connect")
+
+    def post(path: str, **fields: object) -> Any:
+        body = json.dumps({"carrier": "cmcc", "callId": "h-1", **fields}).encode()
+        url = f"http://127.0.0.1:{pod.http}/v1/{path}"
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=5) as answer:
+            return json.loads(answer.read())
+
+    answer = post("route", caller=A, dialled=x)
+    assert answer["routes"][0]["uri"] == f"sip:{B}@axbridge.invalid"
+    for leg, sequence, kind in ((2, 1, 1), (2, 2, 2), (1, 1, 3)):
+        when = datetime.now(UTC).isoformat()
+        post("call-events", leg=leg, sequence=sequence, kind=kind, eventTime=when)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post("route", callId="", dialled=x)
+    assert caught.value.code == 400
+    assert "CALL_INVALID" in caught.value.read().decode()
+
+    def recorded() -> bool:
+        return any(
+            (r.call_id, r.outcome) == ("h-1", events_pb2.CALL_OUTCOME_ANSWERED)
+            for r in pod.records()
+        )
+
+    eventually(recorded, what="a record")
 
 
 def _get(url: str) -> str:
