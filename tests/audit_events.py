@@ -5,6 +5,7 @@ from typing import Any
 
 from axbridge.allocator.v1 import events_pb2 as allocator
 from axbridge.binding.v1 import events_pb2 as binding
+from axbridge.binding.v1.binding_pb2 import BINDING_MODE_AXB
 from axbridge.router.v1 import events_pb2 as router
 from axbridge.type.v1.sealed_pb2 import Sealed
 from confluent_kafka import Producer
@@ -30,6 +31,9 @@ def created(
     serial: int = 0,
     version: int = 1,
     kind: Any = binding.BindingCreated,
+    tags: tuple[bytes, bytes] = (b"a" * 16, b"b" * 16),
+    mode: Any = BINDING_MODE_AXB,
+    until_ms: int | None = None,
 ) -> Any:
     """BindingCreated (or another `kind`) of binding `name`, its order sealed if there is one."""
     message = kind(
@@ -41,8 +45,12 @@ def created(
             aggregate_version=version,
         )
     )
+    message.fact.mode = mode
+    if until_ms is not None:
+        ended = kind is binding.BindingReleased
+        (message.release_time if ended else message.fact.expire_time).FromMilliseconds(until_ms)
     if sealer is not None:
-        secrets = binding.BindingSecrets(order_id=order, tag_a=b"a" * 16, tag_b=b"b" * 16)
+        secrets = binding.BindingSecrets(order_id=order, tag_a=tags[0], tag_b=tags[1])
         place = associated("binding-event", tenant, name, version)
         sealed = sealer.seal(tenant, END, secrets.SerializeToString(), place)
         message.secrets.CopyFrom(Sealed(key_id=sealed.key_id, box=sealed.box))

@@ -9,13 +9,14 @@ from functools import partial
 
 from axbridge.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 
-from services.audit.extract import Extractor
+from services.audit.extract import TERMS, Extractor, moment_of
 from services.audit.handlers import Audit
 from services.audit.index import SqliteIndex
 from services.audit.indexer import Indexer
 from services.audit.served import ServedFolder
 from services.audit.servicer import AuditServicer
 from services.audit.settings import AuditSettings
+from services.audit.tracing import Tracer
 from services.runtime.keyring import FileKeyRing
 from services.runtime.metrics import Metrics, Name
 from services.runtime.sealing import PurgeSealer, Tagger
@@ -36,9 +37,10 @@ def main() -> None:
     extract = Extractor(PurgeSealer(keyring), tagger, unreadable.inc)
     indexer = Indexer(log, index, extract, metrics.gauge(Name.INDEX_LAG))
 
-    audit = Audit(log, index, indexer, tagger.order)
+    audit = Audit(log, index, indexer, tagger)
+    tracer = Tracer(log, index, tagger, TERMS, moment_of)
     server = ThreadedServer(Options.of(settings), metrics)
-    server.add(add_AuditServiceServicer_to_server, AuditServicer(audit))
+    server.add(add_AuditServiceServicer_to_server, AuditServicer(audit, tracer))
     health = HealthEndpoint(settings.health_listen, metrics.registry, ready=server.is_ready)
     stop = threading.Event()
     follow = partial(indexer.run_or, server.request_stop, stop)

@@ -11,11 +11,14 @@ from hashlib import sha256
 from typing import Final
 
 from services.runtime.errors import InvalidArgument
+from services.runtime.phone import PhoneNumber
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
 # Entries of one page, below gRPC's 4 MiB: 6,000 ordinary ones, or 50 of the largest.
 PAGE_BYTES: Final = 3 * 1024 * 1024
+# What a proof adds to an entry in a tree of 2^32 leaves.
+PROOF_BYTES: Final = 1200
 NUMBER: Final = re.compile(r"700\d{12}", re.ASCII)
 _TENANT: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 _TEXT_MAX: Final = 200
@@ -26,8 +29,10 @@ _TOKEN_BYTES: Final = 16
 class IndexRow:
     """What the index knows of a leaf. Empty: the event says nothing of it.
 
-    `order_tag` is the blind tag of the order, None also where the sealed part cannot be opened.
-    `bucket` names the purge bucket that it dies with, `purged` one that this leaf says has ended.
+    `order_tag` and `parties` are blind tags of the order and of real numbers, none where the sealed
+    part cannot be opened. `bucket` names the purge bucket that they die with, `purged` one that
+    this leaf says has ended. `until_ms`: until when the binding lives by this event; with `ended`,
+    when it ended.
     """
 
     leaf: int
@@ -39,8 +44,11 @@ class IndexRow:
     call: str = ""
     numbers: tuple[str, ...] = ()
     order_tag: bytes | None = None
+    parties: tuple[bytes, ...] = ()
     bucket: str = ""
     purged: str = ""
+    until_ms: int | None = None
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,8 @@ class Filter:
     type: str = ""
     start_ms: int | None = None
     end_ms: int | None = None
+    call: str = ""
+    party: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +81,20 @@ class Query:
     type: str = ""
     start_ms: int | None = None
     end_ms: int | None = None
+    call: str = ""
+    party: PhoneNumber | None = None
     page_size: int = 0
     page_token: str = ""
+    prove: bool = False
 
     def __post_init__(self) -> None:
         if self.tenant and not _TENANT.fullmatch(self.tenant):
             raise invalid("tenant")
-        if self.order_id and not self.tenant:
-            raise invalid("tenant")  # an order is a tenant's own
+        if (self.order_id or self.party) and not self.tenant:
+            raise invalid("tenant")  # orders and tags are a tenant's own
         if self.number and not NUMBER.fullmatch(self.number):
             raise invalid("number")
-        for name in ("binding", "order_id", "type"):
+        for name in ("binding", "order_id", "type", "call"):
             if len(getattr(self, name)) > _TEXT_MAX:
                 raise invalid(name)
         if not 0 <= self.page_size <= PAGE_MAX:
@@ -91,7 +104,7 @@ class Query:
     def limit(self) -> int:
         return self.page_size or PAGE_DEFAULT
 
-    def filter(self, order_tag: bytes | None) -> Filter:
+    def filter(self, order_tag: bytes | None, party: bytes | None = None) -> Filter:
         """The question in the index's terms."""
         return Filter(
             self.tenant,
@@ -101,6 +114,8 @@ class Query:
             self.type,
             self.start_ms,
             self.end_ms,
+            self.call,
+            party,
         )
 
 

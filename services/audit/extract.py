@@ -1,24 +1,33 @@
 """Reads out of a leaf what the index shall know of it.
 
-Opens the sealed part of a binding event for one thing, the order id, and gives on only its blind
-tag. Refuses to fail: a leaf whose sealed part cannot be opened is indexed without an order.
-Invariant: no real number, order id or other personal value leaves here in clear.
+Opens the sealed part of an event for two things, the tags of real numbers that lie in it and the
+order id, of which it gives on only the blind tag. Refuses to fail: a leaf whose sealed part cannot
+be opened is indexed without tags. Invariant: no real number, order id or other personal value
+leaves here in clear.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from axbridge.allocator.v1 import events_pb2 as allocator
 from axbridge.audit.v1 import entry_pb2
 from axbridge.binding.v1 import events_pb2 as binding
+from axbridge.binding.v1.binding_pb2 import BINDING_MODE_AXB, BINDING_MODE_UNSPECIFIED
 from axbridge.router.v1 import events_pb2 as router
 from google.protobuf.message import DecodeError
 
 from services.audit.domain import NUMBER, IndexRow
+from services.audit.tracing import Moment
 from services.runtime.keyring import KeyDestroyed
 from services.runtime.sealing import PurgeSealer, SealBroken, Sealed, Tagger, associated
 
 Fields = dict[str, Any]
+# The events that carry a binding's terms.
+TERMS: Final = tuple(
+    message.DESCRIPTOR.full_name
+    for message in (binding.BindingCreated, binding.BindingUpdated, binding.BindingReleased)
+)
 
 
 class Extractor:
@@ -34,35 +43,53 @@ class Extractor:
 
     def __call__(self, leaf: int, stored: bytes) -> IndexRow:
         entry = entry_pb2.Entry.FromString(stored)
-        row: Fields = {"order_tag": None}
+        row: Fields = {}
         read = _READERS.get(entry.type)
         if read is not None:
             message_class, fields = read
             message = message_class.FromString(entry.value)
             row |= fields(message)
-            if fields is _of_binding and message.HasField("secrets"):
-                row["order_tag"] = self._order_tag(message)
-                row["bucket"] = message.secrets.key_id if row["order_tag"] else ""
-        return IndexRow(
-            leaf,
-            entry.event_id,
-            entry.type,
-            entry.time.seconds * 1000 + entry.time.nanos // 1_000_000,
-            **row,
-        )
+            box = _BOXES.get(fields)
+            if box is not None and message.HasField("secrets"):
+                row |= self._opened(message, box, row["tenant"])
+        return IndexRow(leaf, entry.event_id, entry.type, _ms(entry.time), **row)
 
-    def _order_tag(self, message: Any) -> bytes | None:
-        fact = message.fact
+    def _opened(self, message: Any, box: "_Box", tenant: str) -> Fields:
         sealed = Sealed(message.secrets.key_id, message.secrets.box)
         try:
-            place = associated("binding-event", fact.tenant, fact.binding, fact.aggregate_version)
-            secrets = binding.BindingSecrets.FromString(self._sealer.open(sealed, place))
-            return self._tagger.order(fact.tenant, secrets.order_id) if secrets.order_id else None
+            secrets = box.secrets.FromString(self._sealer.open(sealed, box.place(message)))
+            order = getattr(secrets, "order_id", "")
+            order_tag = self._tagger.order(tenant, order) if order else None
         except KeyDestroyed:
-            return None
+            return {}
         except (SealBroken, DecodeError, ValueError):  # ValueError: no tenant can be named so
             self._unreadable()
-            return None
+            return {}
+        tags = {getattr(secrets, name) for name in box.tags} - {b""}
+        bucket = sealed.key_id if tags or order_tag else ""
+        return {"order_tag": order_tag, "parties": tuple(sorted(tags)), "bucket": bucket}
+
+
+def moment_of(stored: bytes) -> Moment:
+    """What a leaf of TERMS says of its binding."""
+    entry = entry_pb2.Entry.FromString(stored)
+    fact = _READERS[entry.type][0].FromString(entry.value).fact
+    ended = entry.type == binding.BindingReleased.DESCRIPTOR.full_name
+    is_open = fact.mode not in (BINDING_MODE_UNSPECIFIED, BINDING_MODE_AXB)
+    return Moment(_ms(fact.options.start_time), _ms(fact.expire_time), ended, is_open)
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """A kind of sealed part: its message, the fields of it that are tags, what it is bound to."""
+
+    secrets: Any
+    tags: tuple[str, ...]
+    place: Callable[[Any], bytes]
+
+
+def _ms(time: Any) -> int:
+    return int(time.seconds * 1000 + time.nanos // 1_000_000)
 
 
 def _of_pool(message: Any) -> Fields:
@@ -73,7 +100,7 @@ def _of_tenant(message: Any) -> Fields:
     return {"tenant": message.tenant}
 
 
-def _of_register(message: Any) -> Fields:
+def _of_consent(message: Any) -> Fields:
     return {"tenant": message.fact.tenant}
 
 
@@ -92,10 +119,22 @@ def _of_number(message: Any) -> Fields:
 
 def _of_binding(message: Any) -> Fields:
     fact = message.fact
-    return {"tenant": fact.tenant, "binding": fact.binding, "numbers": _numbers(fact.number)}
+    ended = message.DESCRIPTOR is binding.BindingReleased.DESCRIPTOR
+    until = message.release_time if ended else fact.expire_time
+    return {
+        "tenant": fact.tenant,
+        "binding": fact.binding,
+        "numbers": _numbers(fact.number),
+        "until_ms": _ms(until),
+        "ended": ended,
+    }
 
 
-def _of_retention(message: Any) -> Fields:
+def _of_erasure(message: Any) -> Fields:
+    return {"tenant": message.tenant}
+
+
+def _of_export(message: Any) -> Fields:
     return {"tenant": message.tenant}
 
 
@@ -150,18 +189,69 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
         (binding.BindingUpdated, _of_binding),
         (binding.BindingReleased, _of_binding),
         (binding.BucketPurged, _of_purge),
-        (binding.SubjectRestricted, _of_retention),
-        (binding.SubjectExported, _of_retention),
+        (binding.SubjectRestricted, _of_erasure),
+        (binding.SubjectExported, _of_export),
         (binding.LegalHoldChanged, _of_hold),
-        (binding.LegalHoldEnded, _of_retention),
-        (binding.ConsentGranted, _of_register),
-        (binding.ConsentWithdrawalRequested, _of_register),
-        (binding.ConsentWithdrawn, _of_register),
-        (binding.ConsentDrained, _of_register),
+        (binding.LegalHoldEnded, _of_tenant),
+        (binding.ConsentGranted, _of_consent),
+        (binding.ConsentWithdrawalRequested, _of_consent),
+        (binding.ConsentWithdrawn, _of_consent),
+        (binding.ConsentDrained, _of_consent),
         (binding.ConsentPolicyChanged, _of_tenant),
         (router.CallRouted, _of_decision),
         (router.CallRefused, _of_decision),
         (router.CallProgressed, _of_progress),
         (router.CallRecorded, _of_record),
     )
+}
+
+_BOXES: Final[Mapping[Callable[[Any], Fields], _Box]] = {
+    _of_binding: _Box(
+        binding.BindingSecrets,
+        ("tag_a", "tag_b"),
+        lambda message: associated(
+            "binding-event",
+            message.fact.tenant,
+            message.fact.binding,
+            message.fact.aggregate_version,
+        ),
+    ),
+    _of_consent: _Box(
+        binding.ConsentSecrets,
+        ("tag",),
+        lambda message: associated(
+            "consent-event",
+            message.fact.tenant,
+            message.fact.consent,
+            message.fact.aggregate_version,
+        ),
+    ),
+    _of_erasure: _Box(
+        binding.SubjectSecrets,
+        ("tag",),
+        lambda message: associated("erasure", message.tenant, message.erasure),
+    ),
+    _of_export: _Box(
+        binding.SubjectSecrets,
+        ("tag",),
+        lambda message: associated("export", message.tenant, message.export),
+    ),
+    _of_decision: _Box(
+        router.CallSecrets,
+        ("caller_tag",),
+        lambda message: associated(
+            "call-event",
+            message.fact.carrier,
+            message.fact.call_id,
+            message.fact.journal,
+            message.fact.journal_sequence,
+        ),
+    ),
+    _of_record: _Box(
+        router.CallSecrets,
+        ("caller_tag",),
+        lambda message: associated(
+            "call-record", message.carrier, message.call_id, message.sequence
+        ),
+    ),
 }

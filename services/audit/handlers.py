@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
-from services.audit.domain import PAGE_BYTES, Query, after, invalid, page_token
+from services.audit.domain import PAGE_BYTES, PROOF_BYTES, Query, after, invalid, page_token
 from services.audit.ports import Arrivals, EventIndex, Published, PublishedLog
 from services.runtime.errors import InvalidArgument, NotFound, Unavailable
 
@@ -20,16 +20,14 @@ RECEIPT_SECONDS: Final = 1.0
 # Receipts that may wait at a time, half of the server's threads; more are answered at once.
 _MOST_WAITING: Final = 8
 _WITNESS_RETRY: Final = timedelta(seconds=1)
-# (tenant, order id) -> blind tag of the order.
-TagOrder = Callable[[str, str], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Leaves with their entries as stored, oldest first; the token is empty on the last page."""
+class Tags(Protocol):
+    """Blind tags, by which alone the index knows orders and real numbers."""
 
-    events: Sequence[tuple[int, bytes]]
-    next_token: str
+    def order(self, tenant: str, order_id: str) -> bytes: ...
+
+    def party(self, tenant: str, e164: str) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,24 @@ class Inclusion:
     leaf_hash: bytes
     hashes: Sequence[bytes]
     note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A leaf, its entry as stored, and its proof if that was asked for."""
+
+    leaf: int
+    entry: bytes
+    proof: Inclusion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Leaves, oldest first, their proofs against `note`; no token on the last page."""
+
+    events: Sequence[Found]
+    next_token: str = ""
+    note: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +80,12 @@ class Audit:
     """The use cases. Safe from many threads."""
 
     def __init__(
-        self, log: PublishedLog, index: EventIndex, arrivals: Arrivals, tag_order: TagOrder
+        self, log: PublishedLog, index: EventIndex, arrivals: Arrivals, tags: Tags
     ) -> None:
         self._log = log
         self._index = index
         self._arrivals = arrivals
-        self._tag_order = tag_order
+        self._tags = tags
         self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
 
     def query_events(self, query: Query) -> Page:
@@ -82,25 +98,30 @@ class Audit:
             InvalidArgument: INVALID_PAGE_TOKEN.
             Unavailable: LOG_EMPTY.
         """
-        tree = self._log.published().tree
-        order_tag = None
-        if query.order_id:
-            # Asking for the tag makes the tenant's tag key: not for a tenant that never was.
+        published = self._log.published()
+        tree, order_tag, party = published.tree, None, None
+        if query.order_id or query.party:
+            # Asking for a tag makes the tenant's tag key: not for a tenant that never was.
             if not self._index.has_tenant(query.tenant):
-                return Page([], "")
-            order_tag = self._tag_order(query.tenant, query.order_id)
-        wanted = query.filter(order_tag)
+                return Page([])
+            if query.order_id:
+                order_tag = self._tags.order(query.tenant, query.order_id)
+            if query.party:
+                party = self._tags.party(query.tenant, query.party.e164)
+        wanted = query.filter(order_tag, party)
         first = after(wanted, query.page_token)
         leaves = self._index.query(wanted, first, tree.size, query.limit + 1)
-        events: list[tuple[int, bytes]] = []
+        prove = prover_of(published) if query.prove else None
+        events: list[Found] = []
         size = 0
         for leaf, entry in tree.pick(leaves[: query.limit]):
-            size += len(entry)
+            size += len(entry) + (PROOF_BYTES if prove else 0)
             if events and size > PAGE_BYTES:
                 break
-            events.append((leaf, entry))
+            events.append(Found(leaf, entry, prove(leaf) if prove else None))
         more = len(events) < len(leaves)
-        return Page(events, page_token(wanted, events[-1][0]) if more else "")
+        token = page_token(wanted, events[-1].leaf) if more else ""
+        return Page(events, token, published.note if prove else b"")
 
     def checkpoint(self) -> tuple[Published, Published | None]:
         """The published state, and the witnessed one. Raises Unavailable: LOG_EMPTY."""
@@ -182,6 +203,15 @@ class Audit:
         if first > second:
             raise _beyond(tree.size)
         return Consistency(first, second, tree.prover(second).consistency(first))
+
+
+def prover_of(published: Published) -> Callable[[int], Inclusion]:
+    """Proves many leaves in the published tree, reading each tile once. For one request; the
+    checkpoint, which is the same for all, is left out of each."""
+    prover, tree = published.tree.prover(), published.tree
+    return lambda leaf: Inclusion(
+        leaf, tree.size, tree.leaf_hash(leaf), prover.inclusion(leaf), b""
+    )
 
 
 def _not_found() -> NotFound:

@@ -1,24 +1,22 @@
 """Keeps the index of the log in one SQLite file (WAL).
 
-Knows no event: rows come from `extract`. Every filter is an index range in leaf order; times nearly
-ascend with the leaves, so a time range is first cut down to a leaf range by `spans`, which has the
-earliest and latest time of each 1,024 leaves. Invariant: rows and `size` are written in one
-transaction; WAL with synchronous=NORMAL may lose the last ones to a power cut, never tear one.
+Knows no event: rows come from `extract`; how a filter is asked, `indexquery` knows. Invariant: rows
+and `size` are written in one transaction; WAL with synchronous=NORMAL may lose the last ones to a
+power cut, never tear one.
 """
 
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from services.audit.domain import Filter, IndexRow
-from services.audit.ports import StorageConflict
+from services.audit.indexquery import SPAN, select, time_bounds
+from services.audit.ports import StorageConflict, Term
 
-_VERSION: Final = 2
-_SPAN: Final = 1024
+_VERSION: Final = 3
 # A NULL is in no partial index, and costs one octet in the row.
 _SCHEMA: Final = f"""
 CREATE TABLE log (vkey TEXT NOT NULL, size INTEGER NOT NULL);
@@ -28,6 +26,10 @@ CREATE TABLE events (
     leaf INTEGER PRIMARY KEY, event_id TEXT NOT NULL, type INTEGER NOT NULL,
     time_ms INTEGER NOT NULL, tenant TEXT, binding TEXT, call TEXT, order_tag BLOB);
 CREATE TABLE numbers (number TEXT, leaf INTEGER, PRIMARY KEY (number, leaf)) WITHOUT ROWID;
+CREATE TABLE parties (tag BLOB, leaf INTEGER, PRIMARY KEY (tag, leaf)) WITHOUT ROWID;
+CREATE TABLE terms (
+    tenant TEXT, binding TEXT, number TEXT, leaf INTEGER, since_ms INTEGER, until_ms INTEGER,
+    ended INTEGER, PRIMARY KEY (tenant, binding)) WITHOUT ROWID;
 CREATE TABLE buckets (bucket TEXT, leaf INTEGER, PRIMARY KEY (bucket, leaf)) WITHOUT ROWID;
 CREATE TABLE spans (span INTEGER PRIMARY KEY, earliest INTEGER, latest INTEGER);
 CREATE INDEX by_id ON events (event_id);
@@ -35,6 +37,8 @@ CREATE INDEX by_type ON events (type);
 CREATE INDEX by_tenant ON events (tenant) WHERE tenant IS NOT NULL;
 CREATE INDEX by_binding ON events (binding) WHERE binding IS NOT NULL;
 CREATE INDEX by_call ON events (call) WHERE call IS NOT NULL;
+CREATE INDEX by_party_leaf ON parties (leaf);
+CREATE INDEX by_life ON terms (number, until_ms, since_ms);
 CREATE INDEX by_order ON events (order_tag) WHERE order_tag IS NOT NULL;
 PRAGMA user_version = {_VERSION};
 """
@@ -42,7 +46,16 @@ _INSERT: Final = (
     "INSERT INTO events VALUES (?, ?, (SELECT id FROM types WHERE name = ?), ?, ?, ?, ?, ?)"
 )
 _FORGET: Final = (
-    "UPDATE events SET order_tag = NULL WHERE leaf IN (SELECT leaf FROM buckets WHERE bucket = ?)"
+    "UPDATE events SET order_tag = NULL WHERE leaf IN (SELECT leaf FROM buckets WHERE bucket = ?)",
+    "DELETE FROM parties WHERE leaf IN (SELECT leaf FROM buckets WHERE bucket = ?)",
+    "DELETE FROM buckets WHERE bucket = ?",
+)
+# What ended stays so; till then the latest end counts: what was when is for the events to say.
+_LIVE: Final = (
+    "INSERT INTO terms VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, binding) DO UPDATE SET "
+    "until_ms = CASE WHEN ended < excluded.ended THEN excluded.until_ms "
+    "WHEN ended > excluded.ended THEN until_ms WHEN ended THEN min(until_ms, excluded.until_ms) "
+    "ELSE max(until_ms, excluded.until_ms) END, ended = max(ended, excluded.ended)"
 )
 _WIDEN: Final = (
     "INSERT INTO spans VALUES (?, ?, ?) ON CONFLICT (span) DO UPDATE SET "
@@ -102,12 +115,24 @@ class SqliteIndex:
         query = "SELECT 1 FROM events WHERE tenant = ? LIMIT 1"
         return self._connection().execute(query, (tenant,)).fetchone() is not None
 
+    def lived(self, number: str, at_ms: int, limit: int) -> list[Term]:
+        text = (
+            "SELECT tenant, binding FROM terms WHERE number = ? AND until_ms > ? AND since_ms <= ? "
+            "ORDER BY since_ms, leaf LIMIT ?"
+        )
+        values = (number, at_ms, at_ms, limit)
+        return [Term(*found) for found in self._connection().execute(text, values)]
+
+    def parties(self, leaf: int) -> frozenset[bytes]:
+        found = self._connection().execute("SELECT tag FROM parties WHERE leaf = ?", (leaf,))
+        return frozenset(tag for (tag,) in found)
+
     def query(self, wanted: Filter, first: int, below: int, limit: int) -> list[int]:
         connection = self._connection()
-        first, below = _time_bounds(connection, wanted, first, below)
+        first, below = time_bounds(connection, wanted, first, below)
         if first >= below:
             return []
-        text, values = _select(wanted)
+        text, values = select(wanted)
         values += [first, below, limit]
         return [leaf for (leaf,) in connection.execute(text, values)]
 
@@ -127,6 +152,8 @@ class SqliteIndex:
                 self._all.append(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            # Tags that are forgotten are overwritten in the file, not just unlinked (R16).
+            connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA cache_size = -32768")  # 32 MiB: the edges of all indexes
             self._local.connection = connection
         return connection
@@ -172,86 +199,35 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[IndexRow]) -> None:
         [(number, row.leaf) for row in rows for number in row.numbers],
     )
     connection.executemany(
+        "INSERT OR IGNORE INTO parties VALUES (?, ?)",
+        [(tag, row.leaf) for row in rows for tag in row.parties],
+    )
+    connection.executemany(
+        _LIVE,
+        [
+            (
+                row.tenant,
+                row.binding,
+                row.numbers[0],
+                row.leaf,
+                row.time_ms,
+                row.until_ms,
+                row.ended,
+            )
+            for row in rows
+            if row.until_ms is not None and row.numbers
+        ],
+    )
+    connection.executemany(
         "INSERT OR IGNORE INTO buckets VALUES (?, ?)",
         [(row.bucket, row.leaf) for row in rows if row.bucket],
     )
     # Tags are only in what can be erased, and are erased with their bucket (design decision 12).
     for bucket in {row.purged for row in rows if row.purged}:
-        connection.execute(_FORGET, (bucket,))
-        connection.execute("DELETE FROM buckets WHERE bucket = ?", (bucket,))
+        for statement in _FORGET:
+            connection.execute(statement, (bucket,))
     spans: dict[int, tuple[int, int]] = {}
     for row in rows:
-        low, high = spans.get(row.leaf // _SPAN, (row.time_ms, row.time_ms))
-        spans[row.leaf // _SPAN] = min(low, row.time_ms), max(high, row.time_ms)
+        low, high = spans.get(row.leaf // SPAN, (row.time_ms, row.time_ms))
+        spans[row.leaf // SPAN] = min(low, row.time_ms), max(high, row.time_ms)
     connection.executemany(_WIDEN, [(span, *times) for span, times in spans.items()])
-
-
-def _time_bounds(
-    connection: sqlite3.Connection, wanted: Filter, first: int, below: int
-) -> tuple[int, int]:
-    """[first, below) without the spans at either end that lie outside the filter's time."""
-    if wanted.start_ms is not None:
-        text = "SELECT span FROM spans WHERE span >= ? AND latest >= ? ORDER BY span LIMIT 1"
-        found = connection.execute(text, (first // _SPAN, wanted.start_ms)).fetchone()
-        first = below if found is None else max(first, found[0] * _SPAN)
-    if wanted.end_ms is not None:
-        text = "SELECT span FROM spans WHERE span <= ? AND earliest < ? ORDER BY span DESC LIMIT 1"
-        found = connection.execute(text, (below // _SPAN, wanted.end_ms)).fetchone()
-        below = first if found is None else min(below, (found[0] + 1) * _SPAN)
-    return first, below
-
-
-def _select(wanted: Filter) -> tuple[str, list[str | int | bytes]]:
-    """The statement and its values, without the leaf range and limit that end it."""
-    given = [(term, value) for term, value in _terms(wanted) if value]
-    lead = given[0][0] if given else _Term("events e", "", "")
-    where = [term.leads if term is lead else term.follows for term, _ in given]
-    values: list[str | int | bytes] = [value for _, value in given if value]
-    if wanted.start_ms is not None:
-        where.append("e.time_ms >= ?")
-        values.append(wanted.start_ms)
-    if wanted.end_ms is not None:
-        where.append("e.time_ms < ?")
-        values.append(wanted.end_ms)
-    where += [f"{lead.leaf} >= ?", f"{lead.leaf} < ?"]
-    text = f"SELECT {lead.leaf} FROM {lead.source} WHERE {' AND '.join(where)}"
-    return f"{text} ORDER BY {lead.leaf} LIMIT ?", values
-
-
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """A property of a filter: what it reads and says as the one whose index leads, and after it."""
-
-    source: str
-    leads: str
-    follows: str
-    leaf: str = "e.leaf"
-
-
-def _column(index: str, column: str, value: str = "?") -> _Term:
-    # "+" keeps SQLite from choosing that index instead.
-    equal = f"e.{column} = {value}"
-    return _Term(f"events e INDEXED BY {index}", equal, f"+{equal}")
-
-
-_ORDER: Final = _column("by_order", "order_tag")
-_BINDING: Final = _column("by_binding", "binding")
-_NUMBER: Final = _Term(
-    "numbers n CROSS JOIN events e ON e.leaf = n.leaf",
-    "n.number = ?",
-    "EXISTS (SELECT 1 FROM numbers n WHERE n.number = ? AND n.leaf = e.leaf)",
-    "n.leaf",
-)
-_TYPE: Final = _column("by_type", "type", "(SELECT id FROM types WHERE name = ?)")
-_TENANT: Final = _column("by_tenant", "tenant")
-
-
-def _terms(wanted: Filter) -> list[tuple[_Term, str | bytes | None]]:
-    """The rarest property first."""
-    return [
-        (_ORDER, wanted.order_tag),
-        (_BINDING, wanted.binding),
-        (_NUMBER, wanted.number),
-        (_TYPE, wanted.type),
-        (_TENANT, wanted.tenant),
-    ]

@@ -145,6 +145,14 @@ class Arrivals(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A binding that lived on a number at the time asked for, or may have: its events decide."""
+
+    tenant: str
+    binding: str
+
+
 class EventIndex(Protocol):
     """Finds leaves by what their events say. Derived from the log: it may lag behind, never lie.
 
@@ -167,7 +175,7 @@ class EventIndex(Protocol):
 
     def add(self, rows: Sequence[IndexRow]) -> None:
         """Indexes consecutive leaves in one atomic step; those below `size` are passed over.
-        A leaf that says a purge bucket has ended takes the order tags of that bucket with it.
+        A leaf that says a purge bucket has ended takes all tags of that bucket with it.
 
         Raises:
             ValueError: leaves between `size` and the first of `rows` are missing.
@@ -180,6 +188,15 @@ class EventIndex(Protocol):
 
     def has_tenant(self, tenant: str) -> bool:
         """Whether any indexed leaf is of this tenant."""
+        ...
+
+    def lived(self, number: str, at_ms: int, limit: int) -> list[Term]:
+        """At most `limit` bindings that began on this 700 number at or before `at_ms` and, by the
+        latest end that any of their events names, lived longer; the oldest first."""
+        ...
+
+    def parties(self, leaf: int) -> frozenset[bytes]:
+        """The tags of real numbers that are kept of a leaf."""
         ...
 
     def query(self, wanted: Filter, first: int, below: int, limit: int) -> list[int]:

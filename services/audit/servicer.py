@@ -7,18 +7,26 @@ from grpc import ServicerContext
 from services.audit import translate
 from services.audit.domain import invalid
 from services.audit.handlers import RECEIPT_SECONDS, Audit
+from services.audit.tracing import Tracer
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     """AuditService over the use cases. Called from many threads."""
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, audit: Audit, tracer: Tracer) -> None:
         self._audit = audit
+        self._tracer = tracer
 
     def QueryEvents(
         self, request: service.QueryEventsRequest, context: ServicerContext
     ) -> service.QueryEventsResponse:
         return translate.page(self._audit.query_events(translate.query_of(request)))
+
+    def Trace(
+        self, request: service.TraceRequest, context: ServicerContext
+    ) -> service.TraceResponse:
+        found = self._tracer.trace(*translate.trace_of(request), prove=request.prove)
+        return translate.trace(found)
 
     def GetCheckpoint(
         self, request: service.GetCheckpointRequest, context: ServicerContext

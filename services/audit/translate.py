@@ -5,7 +5,7 @@ Invariant: entries go out as they are stored; nothing is opened, added or left o
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from axbridge.audit.v1 import audit_service_pb2 as service
 from axbridge.audit.v1 import entry_pb2
@@ -13,13 +13,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.audit.domain import Query, invalid
 from services.audit.entry import PARKED_TYPE
-from services.audit.handlers import Consistency, Inclusion, Page, Receipt
+from services.audit.handlers import Consistency, Found, Inclusion, Page, Receipt
 from services.audit.ports import Published
 from services.audit.tlogproof import OfflineProof
+from services.audit.tracing import Role, Trace
+from services.runtime.phone import PhoneNumber, parse_party
 from services.runtime.topics import EVENT_TOPICS
 
 _TYPES: Final = (PARKED_TYPE, *(name for topic in EVENT_TOPICS for name in topic.messages))
 _FULL_NAMES: Final[Mapping[str, str]] = {name.rpartition(".")[2]: name for name in _TYPES}
+_ROLES: Final[Mapping[Role, Any]] = {
+    "none": service.CALLER_ROLE_UNSPECIFIED,
+    "party": service.CALLER_ROLE_PARTY,
+    "stranger": service.CALLER_ROLE_STRANGER,
+}
 _YEAR_1: Final = -62_135_596_800
 _YEAR_9999: Final = 253_402_300_799
 
@@ -34,15 +41,37 @@ def query_of(request: service.QueryEventsRequest) -> Query:
         type=_full_type(request.type),
         start_ms=_ms(request.start_time, "start_time") if request.HasField("start_time") else None,
         end_ms=_ms(request.end_time, "end_time") if request.HasField("end_time") else None,
+        call=request.call,
+        party=_party(request, "party"),
         page_size=request.page_size,
         page_token=request.page_token,
+        prove=request.prove,
     )
 
 
+def trace_of(request: service.TraceRequest) -> tuple[str, int, PhoneNumber | None]:
+    """Number, time and caller. Raises InvalidArgument: INVALID_FIELD, PARTY_NUMBER_…."""
+    if not request.HasField("time"):
+        raise invalid("time")
+    return request.number, _ms(request.time, "time"), _party(request, "caller")
+
+
 def page(found: Page) -> service.QueryEventsResponse:
-    response = service.QueryEventsResponse(next_page_token=found.next_token)
-    for leaf, entry in found.events:
-        response.events.add(leaf_index=leaf).entry.ParseFromString(entry)
+    return service.QueryEventsResponse(
+        events=map(_event, found.events),
+        next_page_token=found.next_token,
+        checkpoint=found.note.decode(),
+    )
+
+
+def trace(found: Trace) -> service.TraceResponse:
+    response = service.TraceResponse(erased_count=found.erased, checkpoint=found.note.decode())
+    for each in found.bindings:
+        response.bindings.add(
+            binding=f"tenants/{each.tenant}/bindings/{each.binding}",
+            event=_event(each.event),
+            caller_role=_ROLES[each.role],
+        )
     return response
 
 
@@ -80,6 +109,18 @@ def consistency(proof: Consistency) -> entry_pb2.ConsistencyProof:
     return entry_pb2.ConsistencyProof(
         first_size=proof.first, second_size=proof.second, hashes=proof.hashes
     )
+
+
+def _event(found: Found) -> entry_pb2.Event:
+    event = entry_pb2.Event(leaf_index=found.leaf)
+    event.entry.ParseFromString(found.entry)
+    if found.proof is not None:
+        event.proof.CopyFrom(inclusion(found.proof))
+    return event
+
+
+def _party(request: Any, field: str) -> PhoneNumber | None:
+    return parse_party(getattr(request, field).e164, field) if request.HasField(field) else None
 
 
 def _full_type(name: str) -> str:

@@ -21,7 +21,7 @@ from services.audit.checkpoint import Checkpoint, NoteVerifier, open_checkpoint
 from services.audit.proof import check_consistency, check_inclusion, root_from_inclusion
 from services.audit.tlogproof import OfflineProof
 from services.runtime.keyring import FileKeyRing
-from services.runtime.sealing import PurgeSealer
+from services.runtime.sealing import PurgeSealer, Tagger
 from services.runtime.status import reason_of
 from tests.audit_events import TIME_MS, Publisher, created, leased, number, routed
 from tests.audit_source import Source, python, until
@@ -92,8 +92,11 @@ class Running:
 
     def checkpoint(self) -> Checkpoint:
         answer = self.stub.GetCheckpoint(service.GetCheckpointRequest())
-        verifier = NoteVerifier.parse(answer.vkey)
-        return open_checkpoint(answer.checkpoint.encode(), [verifier], verifier.name)
+        return self.opened(answer.checkpoint)
+
+    def opened(self, note: str) -> Checkpoint:
+        verifier = NoteVerifier.parse(self.source.vkey)
+        return open_checkpoint(note.encode(), [verifier], verifier.name)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,7 @@ def test_finds_events_by_every_filter(running: Running) -> None:
     assert running.query(tenant="other", order_id="o-1") == []
     assert running.query(number=number(2), tenant="finder") == ["lease", "two"]
     assert running.query(type="CallRouted", tenant="finder") == ["call"]
+    assert running.query(call="c/call-1") == ["call"]
     assert running.query(type="axbridge.binding.v1.BindingReleased", binding="f1") == ["gone"]
     span = service.QueryEventsRequest(tenant="finder")
     span.start_time.FromMilliseconds(at + 10)
@@ -143,6 +147,53 @@ def test_finds_events_by_every_filter(running: Running) -> None:
     assert found.entry.key == b"key"
     # The tenant that was only asked for has no tag key now.
     assert not list((running.folder / "keyring").glob("*other*"))
+
+
+def test_who_was_behind_a_number(running: Running) -> None:
+    at, bindings, tenant = 1_800_000_000_000, running.source.bindings, "tracer"
+    tagger = Tagger(FileKeyRing(running.folder / "keyring"))
+    a, b, c = (f"1380013800{n}" for n in range(3))
+    tags = [tagger.party(tenant, f"+86{real}") for real in (a, b, c)]
+
+    def publish(
+        name: str, time_ms: int, until_ms: int, pair: tuple[bytes, bytes], **more: Any
+    ) -> None:
+        message = created(name, running.sealer, tenant=tenant, serial=77, tags=pair,
+                          until_ms=until_ms, **more)  # fmt: skip
+        event_id = f"trace-{name}-{time_ms}"
+        running.publish(event_id, bindings, message, time_ms)
+        running.await_event(event_id)
+
+    def traced(time_ms: int, caller: str = "") -> Any:
+        request = service.TraceRequest(number=number(77), prove=True)
+        request.time.FromMilliseconds(time_ms)
+        if caller:
+            request.caller.e164 = caller
+        return running.stub.Trace(request)
+
+    publish("ab", at, at + 1000, (tags[0], tags[1]))
+    publish("bc", at, at + 1000, (tags[1], tags[2]))
+    publish("ab", at + 500, at + 500, (tags[0], tags[1]), version=2, kind=binding.BindingReleased)
+    one = traced(at + 100, a)
+    assert [found.binding for found in one.bindings] == [f"tenants/{tenant}/bindings/ab"]
+    assert one.bindings[0].caller_role == service.CALLER_ROLE_PARTY
+    event = one.bindings[0].event
+    assert event.entry.event_id == f"trace-ab-{at}"
+    signed = running.opened(one.checkpoint)
+    leaf = merkle.leaf_hash(event.entry.SerializeToString(deterministic=True))
+    check_inclusion(leaf, event.leaf_index, signed.size, list(event.proof.hashes), signed.root)
+    assert len(traced(at + 100, b).bindings) == 2
+    assert [found.binding.rpartition("/")[2] for found in traced(at + 500).bindings] == ["bc"]
+    assert not traced(at + 500, a).bindings
+    request = service.TraceRequest(number=number(77))
+    assert running.refusal("Trace", request) == "INVALID_FIELD"
+    party = service.QueryEventsRequest(tenant=tenant).party
+    party.e164 = a
+    found = running.query(tenant=tenant, party=party)
+    assert found == [f"trace-ab-{at}", f"trace-ab-{at + 500}"]
+    party.e164 = "110"
+    wrong = service.QueryEventsRequest(tenant=tenant, party=party)
+    assert running.refusal("QueryEvents", wrong) == "PARTY_NUMBER_INVALID"
 
 
 def test_pages_are_stable_while_events_arrive(running: Running) -> None:

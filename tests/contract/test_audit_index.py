@@ -39,6 +39,7 @@ def rows(count: int, seed: int = 1) -> list[IndexRow]:
             chance.choice(("", "c/1")),
             tuple(sorted(chance.sample(("7001", "7002", "7003"), chance.randrange(3)))),
             chance.choice((None, b"o1", b"o2")),
+            tuple(sorted(chance.sample((b"p1", b"p2", b"p3"), chance.randrange(3)))),
         )
         for leaf in range(count)
     ]
@@ -60,6 +61,8 @@ def test_filters_alone_and_together(index: EventIndex) -> None:
             chance.choice(("", "", *TYPES, "none")),
             chance.choice((None, chance.randrange(-300, 31_000))),
             chance.choice((None, chance.randrange(-300, 31_000))),
+            chance.choice(("", "", "c/1", "none")),
+            chance.choice((None, None, b"p1", b"none")),
         )
         first, below = chance.randrange(3000), chance.randrange(3100)
         limit = chance.choice((1, 7, 5000))
@@ -70,15 +73,44 @@ def test_filters_alone_and_together(index: EventIndex) -> None:
 def test_the_tags_of_a_bucket_go_with_it(index: EventIndex) -> None:
     july, august = "purge/taxi/202607", "purge/taxi/202608"
     index.add([
-        IndexRow(0, "e0", "t", 1, "taxi", order_tag=b"o", bucket=july),
-        IndexRow(1, "e1", "t", 1, "taxi", order_tag=b"o", bucket=august),
+        IndexRow(0, "e0", "t", 1, "taxi", order_tag=b"o", parties=(b"p", b"q"), bucket=july),
+        IndexRow(1, "e1", "t", 1, "taxi", order_tag=b"o", parties=(b"p",), bucket=august),
     ])  # fmt: skip
-    wanted = Filter(tenant="taxi", order_tag=b"o")
-    assert index.query(wanted, 0, 9, 9) == [0, 1]
+    wanted, of_party = Filter(tenant="taxi", order_tag=b"o"), Filter(tenant="taxi", party=b"p")
+    assert index.query(wanted, 0, 9, 9) == index.query(of_party, 0, 9, 9) == [0, 1]
+    assert [index.parties(leaf) for leaf in (0, 1)] == [{b"p", b"q"}, {b"p"}]
     for leaf in (2, 3):  # another cell says so as well
         index.add([IndexRow(leaf, f"e{leaf}", "t", 2, "taxi", purged=july)])
-        assert index.query(wanted, 0, 9, 9) == [1]
+        assert index.query(wanted, 0, 9, 9) == index.query(of_party, 0, 9, 9) == [1]
+        assert [index.parties(leaf) for leaf in (0, 1)] == [set(), {b"p"}]
     assert index.query(Filter(tenant="taxi"), 0, 9, 9) == [0, 1, 2, 3]
+
+
+def test_who_lived_on_a_number_at_a_time(index: EventIndex) -> None:
+    def row(
+        leaf: int, name: str, time_ms: int, until_ms: int, ended: bool = False, number: str = "7001"
+    ) -> IndexRow:
+        return IndexRow(
+            leaf, f"e{leaf}", "t", time_ms, "taxi", name,
+            numbers=(number,), until_ms=until_ms, ended=ended,
+        )  # fmt: skip
+
+    def lived(at_ms: int, limit: int = 9) -> list[str]:
+        return [term.binding for term in index.lived("7001", at_ms, limit)]
+
+    index.add([row(0, "a", 100, 200), row(1, "b", 150, 900), row(2, "c", 150, 300, number="7002")])
+    assert [lived(at) for at in (99, 100, 149, 150, 199, 200)] == [
+        [], ["a"], ["a"], ["a", "b"], ["a", "b"], ["b"],
+    ]  # fmt: skip
+    index.add([row(3, "a", 160, 400), row(4, "a", 170, 180)])  # the events decide what was when
+    assert lived(399) == ["a", "b"]
+    assert lived(399, 1) == ["a"]
+    index.add([row(5, "b", 500, 450, ended=True), row(6, "b", 500, 800)])  # a repeat out of order
+    assert [lived(at) for at in (449, 450)] == [["b"], []]
+    index.add([row(7, "b", 500, 440, ended=True)])
+    assert lived(440) == []
+    assert lived(99) == []
+    assert index.lived("7003", 150, 9) == []
 
 
 def test_finds_an_event_and_a_tenant(index: EventIndex) -> None:

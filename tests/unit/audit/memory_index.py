@@ -8,7 +8,7 @@ from pathlib import Path
 from services.audit.domain import Filter, IndexRow
 from services.audit.entry import event_id_of
 from services.audit.logfolder import Event, LogFolder
-from services.audit.ports import Published, StorageConflict
+from services.audit.ports import Published, StorageConflict, Term
 from services.audit.reader import StoredTree
 from services.runtime.errors import Unavailable
 
@@ -36,7 +36,8 @@ class MemoryIndex:
         self.rows += fresh
         ended = {row.purged for row in fresh} - {""}
         self.rows = [
-            replace(row, order_tag=None) if row.bucket in ended else row for row in self.rows
+            replace(row, order_tag=None, parties=()) if row.bucket in ended else row
+            for row in self.rows
         ]
 
     def find(self, event_id: str) -> int | None:
@@ -45,9 +46,26 @@ class MemoryIndex:
     def has_tenant(self, tenant: str) -> bool:
         return any(row.tenant == tenant for row in self.rows)
 
+    def lived(self, number: str, at_ms: int, limit: int) -> list[Term]:
+        found: dict[Term, list[IndexRow]] = {}
+        for row in self.rows:
+            if row.until_ms is not None and number in row.numbers:
+                found.setdefault(Term(row.tenant, row.binding), []).append(row)
+        began = sorted(found, key=lambda term: (found[term][0].time_ms, found[term][0].leaf))
+        return [term for term in began if _lived(found[term], at_ms)][:limit]
+
+    def parties(self, leaf: int) -> frozenset[bytes]:
+        return frozenset(self.rows[leaf].parties)
+
     def query(self, wanted: Filter, first: int, below: int, limit: int) -> list[int]:
         found = [row.leaf for row in self.rows[first:below] if _fits(row, wanted)]
         return found[:limit]
+
+
+def _lived(rows: list[IndexRow], at_ms: int) -> bool:
+    ends = [row.until_ms or 0 for row in rows if row.ended]
+    until = min(ends) if ends else max(row.until_ms or 0 for row in rows)
+    return rows[0].time_ms <= at_ms < until
 
 
 def _fits(row: IndexRow, wanted: Filter) -> bool:
@@ -58,6 +76,8 @@ def _fits(row: IndexRow, wanted: Filter) -> bool:
             wanted.order_tag in (None, row.order_tag),
             wanted.number == "" or wanted.number in row.numbers,
             wanted.type in ("", row.type),
+            wanted.call in ("", row.call),
+            wanted.party is None or wanted.party in row.parties,
             wanted.start_ms is None or row.time_ms >= wanted.start_ms,
             wanted.end_ms is None or row.time_ms < wanted.end_ms,
         )
@@ -89,8 +109,10 @@ class MemoryLog:
 
     @classmethod
     @contextmanager
-    def made(cls, root: Path) -> "Iterator[MemoryLog]":
-        folder = LogFolder.open(root, "axbridge.example/log", event_id_of)
+    def made(
+        cls, root: Path, id_of: Callable[[bytes], bytes] = event_id_of
+    ) -> "Iterator[MemoryLog]":
+        folder = LogFolder.open(root, "axbridge.example/log", id_of)
         try:
             yield cls(folder)
         finally:

@@ -11,11 +11,12 @@ from axbridge.router.v1 import events_pb2 as router
 
 from services.audit.domain import IndexRow
 from services.audit.entry import event_of, parked_event, types_of
-from services.audit.extract import _READERS, Extractor
+from services.audit.extract import _READERS, TERMS, Extractor, moment_of
+from services.audit.tracing import Moment
 from services.runtime.keyring import MemoryKeyRing
-from services.runtime.sealing import PurgeSealer, Tagger
+from services.runtime.sealing import PurgeSealer, Tagger, associated
 from services.runtime.topics import EVENT_TOPICS
-from tests.audit_events import TIME_MS, created, leased, number, record, routed
+from tests.audit_events import END, TIME_MS, created, leased, number, record, routed
 
 TYPES = {name: kind for topic in EVENT_TOPICS for name, kind in types_of(topic).items()}
 
@@ -55,7 +56,14 @@ ONE = number(1)
             allocator.NumberChanged(number=Number(name=f"numbers/{ONE}", pool=POOL)),
             {"tenant": "taxi", "numbers": (ONE,)},
         ),
-        (created("b1", serial=1), {"tenant": "taxi", "binding": "b1", "numbers": (ONE,)}),
+        (
+            created("b1", serial=1, until_ms=9),
+            {"tenant": "taxi", "binding": "b1", "numbers": (ONE,), "until_ms": 9},
+        ),
+        (
+            created("b1", serial=1, until_ms=8, kind=binding.BindingReleased),
+            {"tenant": "taxi", "binding": "b1", "numbers": (ONE,), "until_ms": 8, "ended": True},
+        ),
         (
             routed("1", serial=1),
             {"tenant": "taxi", "binding": "b1", "call": "c/1", "numbers": (ONE,)},
@@ -101,8 +109,51 @@ def test_an_order_is_found_by_its_tag_only(made: Fixture) -> None:
     assert row.order_tag == made.tagger.order("taxi", "order-77")
     assert row.bucket == message.secrets.key_id
     assert "order-77" not in repr(row)
-    without = made.row(created("b1", made.sealer))
-    assert (without.order_tag, without.bucket) == (None, "")
+    assert made.row(created("b1", made.sealer)).order_tag is None
+
+
+def sealed(made: Fixture, message: Any, secrets: Any, *place: str | int) -> Any:
+    box = made.sealer.seal("taxi", END, secrets.SerializeToString(), associated(*place))
+    message.secrets.key_id, message.secrets.box = box.key_id, box.box
+    return message
+
+
+def test_real_numbers_are_found_by_their_tags_only(made: Fixture) -> None:
+    caller, tag = router.CallSecrets(caller_tag=b"c" * 16), b"c" * 16
+    person = binding.SubjectSecrets(tag=tag)
+    consent = binding.ConsentFact(tenant="taxi", consent="k", aggregate_version=2)
+    decision = router.CallFact(carrier="c", call_id="1", journal="j", journal_sequence=3)
+    messages = [
+        sealed(made, router.CallRouted(fact=decision, binding=BEHIND), caller,
+               "call-event", "c", "1", "j", 3),
+        sealed(made, router.CallRefused(fact=decision, binding=BEHIND), caller,
+               "call-event", "c", "1", "j", 3),
+        sealed(made, router.CallRecorded(carrier="c", call_id="1", sequence=1, binding=BEHIND),
+               caller, "call-record", "c", "1", 1),
+        sealed(made, binding.ConsentWithdrawn(fact=consent), binding.ConsentSecrets(tag=tag),
+               "consent-event", "taxi", "k", 2),
+        sealed(made, binding.SubjectRestricted(tenant="taxi", erasure="x"), person,
+               "erasure", "taxi", "x"),
+        sealed(made, binding.SubjectExported(tenant="taxi", export="x"), person,
+               "export", "taxi", "x"),
+    ]  # fmt: skip
+    for message in messages:
+        row = made.row(message)
+        assert (row.parties, row.bucket) == ((tag,), message.secrets.key_id), message.DESCRIPTOR
+    row = made.row(created("b1", made.sealer, tags=(tag, b"")))
+    assert (row.parties, made.unreadable) == ((tag,), 0)
+
+
+def test_what_a_moment_is(made: Fixture) -> None:
+    def moment(message: Any) -> Moment:
+        return moment_of(event_of(record(message, "e5"), TYPES).entry)
+
+    starts = created("b1", until_ms=900, mode=7)
+    starts.fact.options.start_time.FromMilliseconds(300)
+    assert moment(starts) == Moment(300, 900, ended=False, open=True)
+    gone = created("b1", kind=binding.BindingReleased, until_ms=5)
+    assert moment(gone) == Moment(0, 0, ended=True, open=False)
+    assert all(name in TYPES for name in TERMS)
 
 
 def test_an_erased_order_is_gone_and_no_alarm(made: Fixture) -> None:

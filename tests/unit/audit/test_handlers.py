@@ -12,6 +12,7 @@ from services.audit.handlers import Audit
 from services.audit.logfolder import Event
 from services.audit.proof import check_consistency, check_inclusion
 from services.runtime.errors import AxbridgeError, InvalidArgument, NotFound, Unavailable
+from services.runtime.phone import PhoneNumber
 from services.runtime.topics import BINDING_BINDINGS
 from tests.audit_events import created, record
 from tests.unit.audit.memory_index import MemoryArrivals, MemoryIndex, MemoryLog
@@ -29,9 +30,12 @@ class Fixture:
         self.index = MemoryIndex()
         self.asked: list[str] = []
         self.arrivals = MemoryArrivals(self.index)
-        self.audit = Audit(log, self.index, self.arrivals, self._tag)
+        self.audit = Audit(log, self.index, self.arrivals, self)
 
-    def _tag(self, tenant: str, order_id: str) -> bytes:
+    def party(self, tenant: str, e164: str) -> bytes:
+        return e164[-1].encode()
+
+    def order(self, tenant: str, order_id: str) -> bytes:
         self.asked.append(tenant)
         return order_id.encode()
 
@@ -39,7 +43,15 @@ class Fixture:
         self.log.append(*events(count, size))
         self.index.add(
             [
-                IndexRow(n, f"e{n}", "t", n, "taxi", order_tag=b"o" if n % 2 else None)
+                IndexRow(
+                    n,
+                    f"e{n}",
+                    "t",
+                    n,
+                    "taxi",
+                    order_tag=b"o" if n % 2 else None,
+                    parties=(b"%d" % (n % 3),),
+                )
                 for n in range(count)
             ]
         )
@@ -56,7 +68,7 @@ def pages(audit: Audit, **fields: object) -> list[list[int]]:
     token = ""
     while token or not found:
         page = audit.query_events(Query(page_token=token, **fields))  # type: ignore[arg-type]
-        found.append([leaf for leaf, _ in page.events])
+        found.append([event.leaf for event in page.events])
         token = page.next_token
     return found
 
@@ -73,6 +85,32 @@ def test_a_page_ends_before_it_is_too_large(made: Fixture) -> None:
     found = pages(made.audit, page_size=1000)
     assert [leaf for page in found for leaf in page] == list(range(60))
     assert [len(page) for page in found] == [52, 8]
+
+
+def test_a_person_is_found_by_the_tag(made: Fixture) -> None:
+    made.fill(7)
+    one, nobody = PhoneNumber("+8613800138001"), PhoneNumber("+8613800138009")
+    assert pages(made.audit, tenant="taxi", party=one) == [[1, 4]]
+    assert pages(made.audit, tenant="taxi", party=nobody) == [[]]
+    assert pages(made.audit, tenant="never", party=one) == [[]]
+    with pytest.raises(InvalidArgument):
+        Query(party=one)
+    assert "8001" not in repr(Query(tenant="taxi", party=one))
+
+
+def test_each_event_of_a_page_is_proven(made: Fixture) -> None:
+    made.fill(300)
+    page = made.audit.query_events(Query(prove=True, page_size=120))
+    published = made.log.published()
+    root = published.tree.prover().root()
+    assert page.note == published.note
+    for event in page.events:
+        assert event.proof is not None
+        assert (event.proof.leaf, event.proof.note) == (event.leaf, b"")
+        leaf = merkle.leaf_hash(event.entry)
+        check_inclusion(leaf, event.leaf, event.proof.size, list(event.proof.hashes), root)
+    plain = made.audit.query_events(Query())
+    assert (plain.note, plain.events[0].proof) == (b"", None)
 
 
 def test_a_tenant_that_never_was_gets_no_tag_key(made: Fixture) -> None:

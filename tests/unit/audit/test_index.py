@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.audit.domain import Filter, IndexRow
-from services.audit.index import SqliteIndex, _select
+from services.audit.domain import IndexRow
+from services.audit.index import SqliteIndex
 from services.audit.ports import StorageConflict
 
 
@@ -19,35 +19,13 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         SqliteIndex(tmp_path / "i")
 
 
-@pytest.mark.parametrize(
-    ("wanted", "used"),
-    [
-        (Filter(tenant="t", binding="b", type="x", number="7"), "by_binding"),
-        (Filter(tenant="t", order_tag=b"o", binding="b"), "by_order"),
-        (Filter(tenant="t", number="7"), "PRIMARY KEY (number=?"),
-        (Filter(tenant="t", type="x", start_ms=1), "by_type"),
-        (Filter(tenant="t"), "by_tenant"),
-        (Filter(start_ms=1), "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
-    ],
-)
-def test_every_query_walks_an_index_in_leaf_order(
-    tmp_path: Path, wanted: Filter, used: str
-) -> None:
+def test_a_forgotten_tag_is_not_in_the_file(tmp_path: Path) -> None:
     index = SqliteIndex(tmp_path / "i")
-    text, values = _select(wanted)
-    connection = sqlite3.connect(tmp_path / "i")
-    steps = connection.execute(f"EXPLAIN QUERY PLAN {text}", [*values, 0, 10, 10]).fetchall()
-    plan = " / ".join(step[3] for step in steps)
-    connection.close()
+    tags = [bytes([n]) * 16 for n in (0xA1, 0xA2)]
+    index.add(
+        [IndexRow(0, "e0", "t", 1, "taxi", order_tag=tags[0], parties=(tags[1],), bucket="b")]
+    )
+    index.add([IndexRow(1, "e1", "t", 1, "taxi", purged="b")])
     index.close()
-    assert used in plan
-    assert "TEMP B-TREE" not in plan
-
-
-def test_a_time_range_reads_no_more_than_its_spans(tmp_path: Path) -> None:
-    index = SqliteIndex(tmp_path / "i")
-    index.add([IndexRow(leaf, f"e{leaf}", "t", leaf) for leaf in range(5000)])
-    assert index.query(Filter(start_ms=2100, end_ms=2103), 0, 5000, 10) == [2100, 2101, 2102]
-    assert index.query(Filter(start_ms=9000), 0, 5000, 10) == []
-    assert index.query(Filter(end_ms=0), 0, 5000, 10) == []
-    index.close()
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert [tag in files for tag in tags] == [False, False]

@@ -27,7 +27,7 @@ class Answers:
 
 def test_proofs_by_id_by_index_and_of_growth() -> None:
     answers: Any = Answers()
-    servicer = AuditServicer(answers)
+    servicer = AuditServicer(answers, answers)
     ask = service.GetInclusionProofRequest
     by_id = servicer.GetInclusionProof(ask(event_id="four", tree_size=9), CONTEXT)
     assert (by_id.leaf_index, by_id.tree_size, by_id.checkpoint) == (4, 9, "note")
