@@ -198,6 +198,8 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
         (binding.ConsentWithdrawn, _of_consent),
         (binding.ConsentDrained, _of_consent),
         (binding.ConsentPolicyChanged, _of_tenant),
+        (binding.BlacklistEntryAdded, _of_register),
+        (binding.BlacklistEntryRemoved, _of_register),
         (router.CallRouted, _of_decision),
         (router.CallRefused, _of_decision),
         (router.CallProgressed, _of_progress),

@@ -1,4 +1,4 @@
-"""What a create is checked against beside its number: the consents of the tenant.
+"""What a create is checked against beside its number: consents and blacklists of the tenant.
 
 Refuses to decide in Python: store/barred.lua does, inside the function that creates. Invariant:
 what is remembered here only saves a read; a create that rests on it is judged anew.
@@ -25,21 +25,23 @@ class Barriers:
         """See ports.Bindings."""
         if tenant in self._without:
             return "", ""
-        reply = await self._cell.call("consented", [self.key(tenant)], [*tags, pool])
+        key = self._cell.key("consents", tenant)
+        reply = await self._cell.call("consented", [key], [*tags, pool])
         refuse(reply)
         _, a, b, any_ = reply
         if any_ == b"0" and len(self._without) < _REMEMBERED:
             self._without.add(tenant)
         return a.decode(), b.decode()
 
-    def key(self, tenant: str) -> str:
-        """The key that a create is checked by."""
-        return self._cell.key("consents", tenant)
+    def keys(self, tenant: str) -> tuple[str, str]:
+        """The keys that a create is checked by."""
+        return self._cell.key("consents", tenant), self._cell.key("blacklist", tenant)
 
     @staticmethod
     def args(binding: Binding) -> list[Argument]:
         """What it says of itself."""
-        return [binding.consent_a, binding.consent_b, binding.terms.pool]
+        terms = binding.terms
+        return [binding.consent_a, binding.consent_b, terms.pool, terms.direction.value]
 
     def changed(self, tenant: str) -> ConsentsChanged:
         """A create named other consents than are in force."""

@@ -33,7 +33,7 @@ class CellConsents:
 
     async def mark(self, tenant: str, tag: bytes) -> Mark | None:
         """See ports.Consents."""
-        text = await self._registers.mark(tenant, tag)
+        text = await self._registers.mark("consent", tenant, tag)
         return Mark.parse(text) if text else None
 
     async def put(self, consent: Consent, request: Answered | None, before: Mark | None) -> int:

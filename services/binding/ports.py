@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from services.binding.blacklist import Entry, Target
+from services.binding.blacklist import Mark as EntryMark
 from services.binding.consent import Consent, Mark, Policy
 from services.binding.domain import Answered, Binding, Lease
 from services.runtime.phone import PhoneNumber
@@ -41,7 +43,7 @@ class Answer(NamedTuple):
     """What a request id led to."""
 
     body_hash: bytes
-    binding: str  # or a consent: its id
+    binding: str  # or a consent, or an entry of a blacklist: its id
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -75,7 +77,7 @@ class Bindings(Protocol):
 
         Raises:
             LeaseRefused: the number cannot take it. Taken: a twin was faster. Nothing happened.
-            FailedPrecondition: CONSENT_MISSING. ConsentsChanged.
+            FailedPrecondition: CONSENT_MISSING, PARTY_BLACKLISTED. ConsentsChanged.
         """
 
     async def consented(self, tenant: str, pool: str, tags: tuple[bytes, bytes]) -> tuple[str, str]:
@@ -178,6 +180,44 @@ class Consents(Protocol):
 
     async def set_policy(self, policy: Policy) -> int:
         """Stores and announces the version after what is stored. Raises Lost."""
+
+    async def published(self, sequence: int, seconds: float) -> None:
+        """See Bindings."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StoredEntry:
+    """An entry of a blacklist as the store has it; `sequence` as in Stored."""
+
+    entry: Entry
+    sequence: int
+
+
+class Blacklist(Protocol):
+    """The blacklists of a cell; what Bindings says of errors and sequences holds here too."""
+
+    async def answered(self, tenant: str, request_id: str) -> Answer | None:
+        """See Bindings."""
+
+    async def mark(self, tenant: str, target: Target) -> EntryMark | None:
+        """The newest entry of the target that was not ended; its time may be over."""
+
+    async def put(
+        self, entry: Entry, request: Answered | None, before: EntryMark | None = None
+    ) -> int:
+        """Stores and announces a version: the one after what is stored, or the first one if
+        `before` is what stands for the target. From then on every create is judged by it.
+
+        Raises:
+            Lost: the entry, or what stands for a new one's target, is not what it was. Taken: a
+                twin was faster.
+        """
+
+    async def get(self, tenant: str, entry: str) -> StoredEntry | None:
+        """The entry, or None where it never was or is forgotten."""
+
+    async def page(self, tenant: str, tag: bytes, after: str, limit: int) -> Sequence[str]:
+        """Ids in order of creation, behind `after`; with a tag only those of that caller."""
 
     async def published(self, sequence: int, seconds: float) -> None:
         """See Bindings."""

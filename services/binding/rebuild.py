@@ -46,6 +46,7 @@ class BindingRebuild:
         topics.BINDING_STATE.name,
         topics.BINDING_KEYS.name,
         topics.BINDING_ROUTES.name,
+        topics.BINDING_DENIALS.name,
     )
 
     def __init__(

@@ -1,7 +1,8 @@
 """Restores and repairs registers from the cell's compacted topics: BindingRebuild's other half.
 
 Refuses to bring back what was dropped: a record that the store does not know is deleted on Kafka.
-Invariant: after a heal the store has of each register the newest version that Kafka has.
+Invariant: after a heal the store has of each register the newest version that Kafka has, and
+routers are told again wherever they believe another thing of a blacklist than the store.
 """
 
 import asyncio
@@ -10,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from axbridge.binding.v1 import events_pb2
-from axbridge.runtime.v1 import outbox_pb2
 from google.protobuf.message import DecodeError
 
 from services.binding.registers import Place, Register, RegisterRecords
 from services.binding.registerstore import CellRegisters
+from services.runtime import topics
 from services.runtime.clock import Clock
 from services.runtime.envelope import header_int
 from services.runtime.errors import Malformed
@@ -45,6 +46,7 @@ class RegisterRebuild:
         """A heal begins: what a broken-off one kept in mind is forgotten."""
         self._recent: list[tuple[int, Place]] = []
         self._erased: dict[Place, int] = {}
+        self._untrue: dict[Place, int] = {}
 
     async def restore(self, records: Sequence[Record], epoch: bytes) -> Sequence[Record]:
         """Puts what is of registers; gives back what is of something else."""
@@ -57,8 +59,16 @@ class RegisterRebuild:
         return others
 
     async def _restore(self, place: Place, record: Record, epoch: bytes) -> None:
-        """Puts a record, or a tombstone, where it is newer."""
-        if record.value is None:
+        """Puts a record, or a tombstone, where it is newer. Denials come after all states, and only
+        show what routers believe: a relay died between the two, or was frozen in between."""
+        if record.topic == topics.BINDING_DENIALS.name:
+            raw = await self._registers.get(place, epoch)
+            stands = None if raw is None else self._records.on(record.topic, raw.state)
+            if record.value == stands:
+                self._untrue.pop(place, None)
+            else:
+                self._untrue[place] = header_int(record.headers, "ce_axversion")
+        elif record.value is None:
             self._erased.pop(place, None)
             raw = await self._registers.get(place, epoch)
             if raw is not None:
@@ -78,7 +88,9 @@ class RegisterRebuild:
         """Announces the last versions once more: of their entries a part may not have arrived. What
         was erased is not restored, so nothing would ever delete its record: it is deleted here."""
         await asyncio.gather(*(self._delete(*each, epoch) for each in self._erased.items()))
-        await asyncio.gather(*(self.announce(each, epoch) for each in {p for _, p in self._recent}))
+        recent = {place for _, place in self._recent} - self._untrue.keys()
+        await asyncio.gather(*(self.announce(each, epoch) for each in recent))
+        await asyncio.gather(*(self._correct(*each, epoch) for each in self._untrue.items()))
         self.begin()
 
     async def repair(self, record: Record) -> bool | None:
@@ -91,11 +103,13 @@ class RegisterRebuild:
             if record.value is not None:  # never acknowledged, or dropped long ago
                 await self._delete(place, seen, None)
             return record.value is not None
-        entry = outbox_pb2.OutboxEntry.FromString(self._records.entry(raw.state))
-        stands = next(r for r in entry.records if r.topic == record.topic)
-        if record.value == (None if stands.tombstone else stands.value):
+        if record.value == self._records.on(record.topic, raw.state):
             return False
-        if seen > raw.version and record.value is not None:
+        if (
+            seen > raw.version
+            and record.value is not None
+            and record.topic == topics.BINDING_STATE.name
+        ):
             # A write that was never acknowledged came through after all: it has happened.
             register = self._opened(record.value)
             if register is not None:
@@ -115,6 +129,11 @@ class RegisterRebuild:
         """`announce` by a place's text."""
         place = Place.parse(name)
         return 0 if place is None else await self.announce(place)
+
+    async def _correct(self, place: Place, version: int, epoch: bytes) -> None:
+        """Says what is true: what stands, or that nothing does."""
+        if not await self.announce(place, epoch):
+            await self._delete(place, version, epoch)
 
     async def _delete(self, place: Place, version: int, epoch: bytes | None) -> None:
         entry = self._records.tombstones(place, version, self._clock.epoch_ms())

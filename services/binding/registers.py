@@ -1,6 +1,6 @@
 """Registers: the small aggregates beside bindings, as they are stored and published. Pure.
 
-A register is a consent or a consent policy. Refuses to choose what becomes
+A register is a consent, a consent policy or an entry of a blacklist. Refuses to choose what becomes
 of one. Invariant: all that is published of a version follows from its state record alone, so it can
 be published again, under the same id and with the same octets.
 """
@@ -8,15 +8,15 @@ be published again, under the same id and with the same octets.
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from axbridge.binding.v1 import consent_pb2, events_pb2
+from axbridge.binding.v1 import blacklist_pb2, consent_pb2, events_pb2
 from axbridge.runtime.v1 import outbox_pb2
 
 from services.binding.domain import Answered
 from services.binding.messages import millis
 from services.runtime import topics
 
-Kind = Literal["consent", "consent-policy"]
-KINDS: Final[tuple[Kind, ...]] = ("consent", "consent-policy")
+Kind = Literal["consent", "consent-policy", "blacklist"]
+KINDS: Final[tuple[Kind, ...]] = ("consent", "consent-policy", "blacklist")
 POLICY_ID: Final = "current"  # a tenant has one
 _EVENTS: Final = "axbridge.binding.v1."
 
@@ -63,6 +63,9 @@ def place_of(state: events_pb2.StateRecord) -> Place | None:
             return Place("consent", state.consent.fact.tenant, state.consent.fact.consent)
         case "consent_policy":
             return Place("consent-policy", state.consent_policy.tenant, POLICY_ID)
+        case "blacklist_entry":
+            fact = state.blacklist_entry.fact
+            return Place("blacklist", fact.tenant, fact.entry)
     return None
 
 
@@ -77,17 +80,31 @@ class RegisterRecords:
         place = place_of(state)
         assert place is not None
         version, time_ms, event = _event_of(state)
+        events, records = topics.BINDING_CONSENTS, []
+        if place.kind == "blacklist":
+            held = state.blacklist_entry
+            denial = held.denial if held.HasField("denial") else None
+            events = topics.BINDING_BLACKLISTS
+            records = [self._record(topics.BINDING_DENIALS, place, version, time_ms, denial)]
         stored = self._record(topics.BINDING_STATE, place, version, time_ms, state)
-        told = self._record(topics.BINDING_CONSENTS, place, version, time_ms, event)
+        told = self._record(events, place, version, time_ms, event)
         who = place.tenant if place.kind == "consent-policy" else place.id
         told.event_id = f"{'policy-' if who == place.tenant else ''}{who}-{version}"
         told.type = _EVENTS + event.DESCRIPTOR.name
-        return outbox_pb2.OutboxEntry(records=[stored, told]).SerializeToString()
+        return outbox_pb2.OutboxEntry(records=[stored, *records, told]).SerializeToString()
+
+    def on(self, topic: str, state: events_pb2.StateRecord) -> bytes | None:
+        """What stands on a compacted topic of a register in this state; None: nothing, any more."""
+        entry = outbox_pb2.OutboxEntry.FromString(self.entry(state))
+        stands = next(record for record in entry.records if record.topic == topic)
+        return None if stands.tombstone else stands.value
 
     def tombstones(self, place: Place, version: int, now: int) -> bytes:
-        """What deletes the register's compacted record."""
-        record = self._record(topics.BINDING_STATE, place, version, now, None)
-        return outbox_pb2.OutboxEntry(records=[record]).SerializeToString()
+        """What deletes the register's compacted records."""
+        denials = [topics.BINDING_DENIALS] if place.kind == "blacklist" else []
+        compacted = [topics.BINDING_STATE, *denials]
+        records = [self._record(topic, place, version, now, None) for topic in compacted]
+        return outbox_pb2.OutboxEntry(records=records).SerializeToString()
 
     def _record(
         self, topic: topics.Topic, place: Place, version: int, time_ms: int, value: Any
@@ -113,12 +130,25 @@ def _event_of(state: events_pb2.StateRecord) -> tuple[int, int, Any]:
         if consent.HasField("withdrawal"):
             event.withdrawal.CopyFrom(consent.withdrawal)
         return consent.fact.aggregate_version, millis(consent.update_time), event
+    if state.HasField("blacklist_entry"):
+        return _event_of_entry(state.blacklist_entry)
     changed = state.consent_policy
     version = changed.policy.version
     told = events_pb2.ConsentPolicyChanged(
         tenant=changed.tenant, aggregate_version=version, policy=changed.policy
     )
     return version, millis(changed.update_time), told
+
+
+def _event_of_entry(entry: events_pb2.BlacklistRecord) -> tuple[int, int, Any]:
+    version = entry.fact.aggregate_version
+    if entry.state == blacklist_pb2.BLACKLIST_ENTRY_STATE_ACTIVE:
+        added = events_pb2.BlacklistEntryAdded(fact=entry.fact, secrets=entry.secrets)
+        return version, millis(entry.fact.create_time), added
+    removed = events_pb2.BlacklistEntryRemoved(
+        fact=entry.fact, secrets=entry.secrets, state=entry.state, end_time=entry.end_time
+    )
+    return version, millis(entry.end_time), removed
 
 
 _CONSENT_EVENTS: Final[Mapping[int, Any]] = {

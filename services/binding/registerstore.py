@@ -16,6 +16,10 @@ from services.binding.replies import answer, applied
 from services.runtime.cell import Argument, Cell
 
 ANY: Final = "*"  # whatever mark stands
+# Where the marks of each kind stand.
+_MARKS: Final[dict[Kind, str]] = {
+    "consent": "consents", "consent-policy": "consents", "blacklist": "blacklist",
+}  # fmt: skip
 
 
 class Raw(NamedTuple):
@@ -46,9 +50,9 @@ class CellRegisters:
         known = (await self._cell.call("answered", [key]))[1]
         return answer(known) if known else None
 
-    async def mark(self, tenant: str, field: bytes) -> str:
+    async def mark(self, kind: Kind, tenant: str, field: bytes) -> str:
         """The mark that stands for a field, or empty."""
-        key = self._cell.key("consents", tenant)
+        key = self._cell.key(_MARKS[kind], tenant)
         return (await self._cell.call("mark", [key], [field]))[1].decode()  # type: ignore[no-any-return]
 
     async def put(
@@ -74,7 +78,7 @@ class CellRegisters:
 
     async def get(self, place: Place, epoch: bytes | None = None) -> Raw | None:
         """The register, or None where it never was or is forgotten. `epoch`: the healer's."""
-        keys = [self.key(place), self._cell.key("consents", place.tenant)]
+        keys = [self.key(place), self._cell.key(_MARKS[place.kind], place.tenant)]
         reply = await self._cell.call_under(epoch, "get_register", keys)
         if not reply[1]:
             return None
@@ -151,7 +155,7 @@ class CellRegisters:
         kind, tenant, _ = place
         return [
             self.key(place),
-            self._cell.key("consents", tenant),
+            self._cell.key(_MARKS[kind], tenant),
             self._cell.key("due"),
             self._index(kind, tenant, ""),
             self._index(kind, tenant, tag),

@@ -24,8 +24,13 @@ def applied(reply: list[Any]) -> int:
 
 
 def refuse(reply: list[Any]) -> None:
-    """Raises FailedPrecondition for the refusal of store/barred.lua."""
+    """Raises FailedPrecondition for the refusals of store/barred.lua."""
     if reply[0] == b"CONSENT_MISSING":
         raise FailedPrecondition(
             "CONSENT_MISSING", "a party has not consented", party=reply[1].decode()
         )
+    if reply[0] == b"PARTY_BLACKLISTED":
+        raise FailedPrecondition(
+            "PARTY_BLACKLISTED", "a blacklist holds a party or the pair",
+            scope=reply[1].decode(), target=reply[2].decode(),
+        )  # fmt: skip

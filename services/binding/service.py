@@ -9,11 +9,16 @@ from collections.abc import Collection, Coroutine
 from typing import Any, Final, NamedTuple
 
 from axbridge.binding.v1 import binding_service_pb2_grpc as pb_grpc
+from axbridge.binding.v1 import blacklist_service_pb2_grpc as blacklist_grpc
 from axbridge.binding.v1 import consent_service_pb2_grpc as consent_grpc
 from axbridge.binding.v1 import retention_service_pb2_grpc as retention_grpc
 from confluent_kafka.admin import AdminClient
 
 from services.binding import keeper, sweeper
+from services.binding.blacklistmessages import BlacklistMessages
+from services.binding.blacklists import BlacklistHandlers
+from services.binding.blacklistservicer import BlacklistServicer
+from services.binding.blackliststore import CellBlacklist
 from services.binding.clients import AllocatorNumbers
 from services.binding.consentmessages import ConsentMessages
 from services.binding.consents import ConsentHandlers
@@ -58,6 +63,8 @@ _TOPICS: Final = (
     topics.BINDING_ROUTES,
     topics.BINDING_KEYS,
     topics.BINDING_CONSENTS,
+    topics.BINDING_BLACKLISTS,
+    topics.BINDING_DENIALS,
     topics.BINDING_RETENTION,
 )
 
@@ -76,6 +83,7 @@ class Parts(NamedTuple):
     exports: Exports
     holds: Holds
     consents: ConsentHandlers
+    blacklist: BlacklistHandlers
     upkeep: Upkeep
 
 
@@ -97,17 +105,23 @@ def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
     bindings = CellBindings(cell, records, vault, keys, clock)
     purger = Purger(cell, bindings, records, ring, clock, tenants_of(cell, kafka))
     registers, messages = CellRegisters(cell, register_records), ConsentMessages(sealer)
-    kept = RegisterRebuild(registers, register_records, messages.openers, clock)
+    listed = BlacklistMessages(sealer)
+    openers = {**messages.openers, **listed.openers}
+    kept = RegisterRebuild(registers, register_records, openers, clock)
     rebuild = BindingRebuild(cell, bindings, records, tags, clock, kept)
     stored = CellConsents(registers, messages)
     consents = ConsentHandlers(stored, bindings, tags, TimeOrderedIds(clock), clock)
-    job = Upkeep(registers, register_records, messages, Drain(stored, bindings, clock))
+    entries = CellBlacklist(registers, listed)
+    shortest = settings.minimum_life_seconds * 1000
+    blacklist = BlacklistHandlers(entries, tags, TimeOrderedIds(clock), clock, shortest)
+    job = Upkeep(registers, register_records, messages, listed, Drain(stored, bindings, clock))
     erasures = Erasures(bindings, ledger, tags, sealer, TimeOrderedIds(clock), clock)
     exports = Exports(cell, bindings, ledger, records, tags, sealer, clock, reader_of(kafka))
     holds = Holds(bindings, ledger, sealer, ring, clock, reader_of(kafka))
     return Parts(
-        ring, tags, keys, bindings, purger, rebuild, ledger, erasures, exports, holds, consents, job
-    )
+        ring, tags, keys, bindings, purger, rebuild, ledger, erasures, exports, holds, consents,
+        blacklist, job,
+    )  # fmt: skip
 
 
 async def start(settings: BindingSettings) -> tuple[AioServer, int]:
@@ -133,6 +147,9 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
     consents = {name: each.consents for name, each in parts.items()}
     consenting = ConsentServicer(consents, settings.cells_of, clock)
     server.add(consent_grpc.add_ConsentServiceServicer_to_server, consenting)
+    blacklists = {name: each.blacklist for name, each in parts.items()}
+    listing = BlacklistServicer(blacklists, settings.cells_of, clock)
+    server.add(blacklist_grpc.add_BlacklistServiceServicer_to_server, listing)
     erasures = {name: each.erasures for name, each in parts.items()}
     own.exports.look_in([parts[name].ledger for name in cells if name != settings.cell])
     holds = {name: each.holds for name, each in parts.items()}

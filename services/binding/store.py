@@ -69,7 +69,7 @@ class CellBindings:
         route = await self._keys.get(self.route_key_id(binding))
         put = self._put(binding, self._vault.seal_new(binding, a, b, route), order_tag.hex())
         tenant, request = binding.tenant, binding.requests[0]
-        put.keys.extend((self._request(tenant, request.request_id), self._barriers.key(tenant)))
+        put.keys.extend((self._request(tenant, request.request_id), *self._barriers.keys(tenant)))
         put.args.extend((request.body_hash, lease.deadline_ms, *self._barriers.args(binding)))
         reply = await self._cell.call("create", *put)
         if reply[0] == b"OK":

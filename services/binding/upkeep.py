@@ -1,4 +1,5 @@
-"""Does what is due on registers: drains the bindings of who withdrew (R5), forgets what is over.
+"""Does what is due on registers: drains the bindings of who withdrew (R5), ends entries of
+blacklists whose time is over, forgets what has ended.
 
 Refuses to call a consent drained while a live binding of its person could outlast the grace period.
 Invariant: it begins again from the start wherever it was broken off, and what was done then is left
@@ -9,12 +10,13 @@ import asyncio
 import contextlib
 from typing import Final
 
+from services.binding.blacklistmessages import BlacklistMessages
 from services.binding.consent import Consent
 from services.binding.consentmessages import ConsentMessages
 from services.binding.domain import Binding
 from services.binding.ports import Consents, Lost, Swept
 from services.binding.registers import Place, RegisterRecords
-from services.binding.registerstore import CellRegisters
+from services.binding.registerstore import CellRegisters, Raw
 from services.runtime.clock import Clock
 from services.runtime.errors import DataLoss, Unavailable
 from services.runtime.keyring import KeyDestroyed
@@ -79,11 +81,13 @@ class Upkeep:
         registers: CellRegisters,
         records: RegisterRecords,
         messages: ConsentMessages,
+        blacklist: BlacklistMessages,
         drain: Drain,
     ) -> None:
         self._registers = registers
         self._records = records
         self._messages = messages
+        self._blacklist = blacklist
         self._drain = drain
 
     async def run(self) -> None:
@@ -108,19 +112,32 @@ class Upkeep:
         if raw is None:
             return False
         try:
-            consent = self._messages.consent(raw.state.consent)
-            if consent.due_ms == 0:
-                await self._drain(consent)
+            if await self._changed(raw, now):
                 return True
         except KeyDestroyed:  # its bucket was erased: its retention is over
-            _LOG.info("consent erased", consent=place.id)
+            _LOG.info("erased", kind=place.kind, id=place.id)
         except DataLoss as why:  # it must not keep the others from theirs
-            _LOG.error("consent unreadable", consent=place.id, reason=why.reason)
+            _LOG.error("unreadable", kind=place.kind, id=place.id, reason=why.reason)
             return False
         except Lost:
             return False
         entry = self._records.tombstones(raw.place, raw.version, now)
         with contextlib.suppress(Lost):
             await self._registers.drop(raw, entry)
+            return True
+        return False
+
+    async def _changed(self, raw: Raw, now: int) -> bool:
+        """Makes the version that is due; False: the register is to be forgotten. Raises Lost."""
+        if raw.place.kind == "blacklist":
+            entry = self._blacklist.entry(raw.state.blacklist_entry)
+            if entry.active:
+                # `now` is the store's clock: creates and routers ended it by theirs already.
+                ended = self._blacklist.register(entry.ended(now))
+                await self._registers.put(ended, entry.version, None)
+            return entry.active
+        consent = self._messages.consent(raw.state.consent)
+        if consent.due_ms == 0:
+            await self._drain(consent)
             return True
         return False

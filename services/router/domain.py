@@ -35,6 +35,7 @@ class Refusal(IntEnum):
     NOT_STARTED = 11
     OUTSIDE_HOURS = 12
     UNSUPPORTED = 13
+    BLACKLISTED = 29
 
 
 # Q.850 causes: 1 unallocated number, 16 normal clearing, 21 call rejected, 28 invalid number
@@ -53,6 +54,7 @@ TREATMENT: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.NOT_STARTED: (21, "not-yet"),
     Refusal.OUTSIDE_HOURS: (21, "outside-hours"),
     Refusal.UNSUPPORTED: (41, "try-later"),
+    Refusal.BLACKLISTED: (21, "not-authorised"),
 }
 
 

@@ -90,6 +90,16 @@ BINDING_CONSENTS: Final = _events(
     "axbridge.binding.v1.ConsentDrained",
     "axbridge.binding.v1.ConsentPolicyChanged",
 )
+BINDING_BLACKLISTS: Final = _events(
+    "binding.blacklists.v1",
+    "binding",
+    "blacklist/<tenant>/<entry>",
+    "axbridge.binding.v1.BlacklistEntryAdded",
+    "axbridge.binding.v1.BlacklistEntryRemoved",
+)
+BINDING_DENIALS: Final = _compacted(
+    "binding.denials.v1", "binding", "blacklist/<tenant>/<entry>", "axbridge.binding.v1.Denial"
+)
 BINDING_RETENTION: Final = _events(
     "binding.retention.v1",
     "binding",
@@ -120,6 +130,8 @@ CATALOGUE: Final = (
     BINDING_ROUTES,
     BINDING_KEYS,
     BINDING_CONSENTS,
+    BINDING_BLACKLISTS,
+    BINDING_DENIALS,
     BINDING_RETENTION,
     ROUTER_CALLS,
     ROUTER_RECORDS,

@@ -32,7 +32,8 @@ A, B, C, D = (f"+8613{n}12345678" for n in (5, 6, 7, 8))
 _LETTERS = str.maketrans("0123456789", "ghijklmnop")  # a metric's label shows no long number
 TOPICS = (
     topics.BINDING_BINDINGS, topics.BINDING_STATE, topics.BINDING_ROUTES, topics.BINDING_KEYS,
-    topics.BINDING_CONSENTS, topics.BINDING_RETENTION,
+    topics.BINDING_CONSENTS, topics.BINDING_BLACKLISTS, topics.BINDING_DENIALS,
+    topics.BINDING_RETENTION,
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def register(identity: str, version: int = 1, rank: int = 0, **changes: object) 
 
 
 async def mark(cell: ReadyCell) -> str:
-    return (await cell.registers.mark("didi", FIELD)).rpartition(":")[2]
+    return (await cell.registers.mark("consent", "didi", FIELD)).rpartition(":")[2]
 
 
 async def test_a_version_follows_the_one_seen_under_the_mark_seen(cell: ReadyCell) -> None:

@@ -1,8 +1,9 @@
--- What keeps two parties from being bound, whatever the number: a consent that is missing (R4, R5).
--- Invariant: judged inside the function that creates, so that from the answer to a withdrawal on
--- nothing new rests on it.
+-- What keeps two parties from being bound, whatever the number: a consent that is missing (R4, R5), a
+-- blacklist. Invariant: judged inside the function that creates, so that from the answer to a
+-- withdrawal, or to an entry, on nothing new rests on it.
 -- Marks of a tenant, hash `consents`: tag -> `<generation>:<L, D or W>:<expiry>:<consent>`, 'policy' ->
--- `<version>:<parties>` and a line `<pool>=<parties>` for each pool with a rule of its own.
+-- `<version>:<parties>` and a line `<pool>=<parties>` for each pool with a rule of its own; hash
+-- `blacklist`: 's' tag [pool] or 'p' caller callee [pool] -> `<rank>:<expiry>:<entry>`.
 
 -- The refusal, or nil and the consents of A and B that are in force ('': none).
 local function consented(marks, tag_a, tag_b, pool, now)
@@ -27,11 +28,35 @@ local function consented(marks, tag_a, tag_b, pool, now)
   return nil, found[1], found[2]
 end
 
+-- The refusal, or nil. direction: 1 both, 2 A to B, 3 B to A. A tenant without entries has no hash.
+local function blacklisted(marks, tag_a, tag_b, pool, direction, now)
+  if redis.call('EXISTS', marks) == 0 then return end
+  local fields, targets = {'s' .. tag_a, 's' .. tag_b}, {'A', 'B'}
+  if direction ~= '3' then
+    fields[#fields + 1], targets[#targets + 1] = 'p' .. tag_a .. tag_b, 'A_TO_B'
+  end
+  if direction ~= '2' then
+    fields[#fields + 1], targets[#targets + 1] = 'p' .. tag_b .. tag_a, 'B_TO_A'
+  end
+  local count = #fields
+  for place = 1, count do
+    fields[count + place] = fields[place] .. pool
+  end
+  for place, mark in ipairs(redis.call('HMGET', marks, unpack(fields))) do
+    if mark and tonumber(string.match(mark, ':(%d+):')) > now then
+      local scope = place > count and 'pool' or 'tenant'
+      return {'PARTY_BLACKLISTED', scope, targets[(place - 1) % count + 1]}
+    end
+  end
+end
+
 -- The refusal of a create, or nil. `named`: the consents that its binding names.
-local function barred(marks, tag_a, tag_b, named_a, named_b, pool)
-  local refusal, a, b = consented(marks, tag_a, tag_b, pool, now_ms())
+local function barred(consents, blacklist, tag_a, tag_b, named_a, named_b, pool, direction)
+  local now = now_ms()
+  local refusal, a, b = consented(consents, tag_a, tag_b, pool, now)
   if refusal then return refusal end
   if a ~= named_a or b ~= named_b then return {'CHANGED'} end
+  return blacklisted(blacklist, tag_a, tag_b, pool, direction, now)
 end
 
 -- Key 3: consents. args: 3 tag of A, 4 of B, 5 pool. Answers both consents, and '1' if the tenant has

@@ -1,14 +1,14 @@
 -- One function per command. Keys and args as in apply.lua, further ones from 16 on.
 -- Invariant: a request id has one effect: its claim, the state and the outbox entry are one write.
 
--- args: 16 body hash, 17 deadline of the lease, 18 consent of A, 19 of B, 20 pool. Key 12: the
--- request, 13: marks of the tenant's consents.
+-- args: 16 body hash, 17 deadline of the lease, 18 consent of A, 19 of B, 20 pool, 21 direction. Key
+-- 12: the request, 13: marks of the tenant's consents, 14: of its blacklists.
 writes('create', function(keys, args)
   local known = redis.call('GET', keys[12])
   if known then return {'KNOWN', known} end
   if tonumber(args[17]) <= now_ms() then return {'LEASE_STALE'} end
-  local refusal = barred(keys[13], args[9], args[10], args[18], args[19], args[20])
-    or refused(keys, args)
+  local refusal = barred(keys[13], keys[14], args[9], args[10], args[18], args[19], args[20],
+    args[21]) or refused(keys, args)
   if refusal then return refusal end
   local sequence = whole(cell_append(keys, args[14]))
   apply(keys, args, sequence)

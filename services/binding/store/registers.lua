@@ -1,5 +1,5 @@
--- Registers: consents and consent policies. Each is a record with a version, a mark that
--- creates are judged by (barred.lua), and a moment at which something is due.
+-- Registers: consents, consent policies, entries of blacklists. Each is a record with a version, a
+-- mark that creates are judged by (barred.lua), and a moment at which something is due.
 -- Keys:  3 register  4 marks  5 due  6 index of the tenant  7 index of the tag  8... requests
 -- Args:  3 id  4 version  5 record  6 outbox entry  7 version before  8 field of the mark  9 mark ('':
 --        none)  10 mark before ('*': any)  11 due at ('': never)  12 member in due  13 tag

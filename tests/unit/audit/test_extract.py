@@ -84,6 +84,14 @@ ONE = number(1)
             {"tenant": "taxi"},
         ),
         (binding.ConsentPolicyChanged(tenant="taxi"), {"tenant": "taxi"}),
+        (
+            binding.BlacklistEntryAdded(fact=binding.BlacklistFact(tenant="taxi")),
+            {"tenant": "taxi"},
+        ),
+        (
+            binding.BlacklistEntryRemoved(fact=binding.BlacklistFact(tenant="taxi")),
+            {"tenant": "taxi"},
+        ),
         (router.CallRefused(fact=FACT), {"call": "c/1"}),
         (router.CallProgressed(fact=FACT), {"call": "c/1"}),
         (

@@ -10,6 +10,8 @@ from axbridge.runtime.v1 import outbox_pb2
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from redis.exceptions import RedisError
 
+from services.binding.blacklistmessages import BlacklistMessages
+from services.binding.blackliststore import CellBlacklist
 from services.binding.consentmessages import ConsentMessages
 from services.binding.consentstore import CellConsents
 from services.binding.rebuild import BindingRebuild
@@ -44,7 +46,12 @@ RECORDS = Records(
         4,
     )
 )
-REGISTER_RECORDS = RegisterRecords({"binding.state.v1": 4, "binding.consents.v1": 4})
+REGISTER_RECORDS = RegisterRecords(
+    dict.fromkeys(
+        ("binding.state.v1", "binding.consents.v1", "binding.blacklists.v1", "binding.denials.v1"),
+        4,
+    )
+)
 HEALER = b"healing"
 
 
@@ -67,7 +74,10 @@ class ReadyCell:
         self.registers = CellRegisters(self.cell, REGISTER_RECORDS)
         messages = ConsentMessages(PurgeSealer(self.keyring))
         self.consents = CellConsents(self.registers, messages)
-        kept = RegisterRebuild(self.registers, REGISTER_RECORDS, messages.openers, clock)
+        self.listed = BlacklistMessages(PurgeSealer(self.keyring))
+        self.blacklist = CellBlacklist(self.registers, self.listed)
+        openers = {**messages.openers, **self.listed.openers}
+        kept = RegisterRebuild(self.registers, REGISTER_RECORDS, openers, clock)
         self.rebuild = BindingRebuild(self.cell, self.bindings, RECORDS, tags, clock, kept)
 
     async def begin(self, epoch: int, restored: Sequence[Record] = ()) -> None:

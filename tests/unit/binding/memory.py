@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from services.binding import blacklist
 from services.binding.consent import Mark, Policy
 from services.binding.domain import Answered, Binding, Direction, Lease, Terms
 from services.binding.ports import Answer, ConsentsChanged, Index, LeaseRefused, Lost, Stored, Taken
@@ -30,6 +31,7 @@ class MemoryBindings:
         self.waited: list[int] = []
         self.marks: dict[tuple[str, bytes], Mark] = {}
         self.policies: dict[str, Policy] = {}
+        self.listed: dict[tuple[str, blacklist.Target], blacklist.Mark] = {}
         self.fail: tuple[Literal["before", "after"], AxbridgeError] | None = None
         self._sequence = 0
 
@@ -47,6 +49,7 @@ class MemoryBindings:
         named = await self.consented(binding.tenant, binding.terms.pool, tags)
         if named != (binding.consent_a, binding.consent_b):
             raise ConsentsChanged
+        self._refuse_listed(binding)
         self._refuse(binding, lease)
         return self._write(binding, request, order_tag.hex())
 
@@ -60,6 +63,20 @@ class MemoryBindings:
                 raise FailedPrecondition("CONSENT_MISSING", party=party)
             named.append(mark.consent if mark and live else "")
         return named[0], named[1]
+
+    def _refuse_listed(self, binding: Binding) -> None:
+        a, b, only = binding.tag_a, binding.tag_b, binding.terms.direction
+        targets = {"A": (a, b""), "B": (b, b"")}
+        if only is not Direction.B_TO_A:
+            targets["A_TO_B"] = (a, b)
+        if only is not Direction.A_TO_B:
+            targets["B_TO_A"] = (b, a)
+        for scope, pool in (("tenant", ""), ("pool", binding.terms.pool)):
+            for name, (caller, callee) in targets.items():
+                key = binding.tenant, blacklist.Target(caller, callee, pool)
+                mark = self.listed.get(key)
+                if mark and mark.expire_ms > self.clock.epoch_ms():
+                    raise FailedPrecondition("PARTY_BLACKLISTED", scope=scope, target=name)
 
     def _refuse(self, binding: Binding, lease: Lease) -> None:
         now = self.clock.epoch_ms()

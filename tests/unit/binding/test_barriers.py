@@ -50,5 +50,8 @@ async def test_refusals_name_the_side_and_nothing_else() -> None:
 def test_a_create_says_what_it_rests_on() -> None:
     barriers = Barriers(StubCell([]))
     made = binding(ManualClock(), "b1", consent_a="c1")
-    assert barriers.args(made) == ["c1", "", POOL]
-    assert barriers.key("didi") == "binding:{c0}:consents:didi"
+    assert barriers.args(made) == ["c1", "", POOL, 1]
+    assert barriers.keys("didi") == (
+        "binding:{c0}:consents:didi",
+        "binding:{c0}:blacklist:didi",
+    )

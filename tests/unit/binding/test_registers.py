@@ -1,7 +1,7 @@
 """What goes to which topic, partition and key about a register, and under which event id."""
 
 import pytest
-from axbridge.binding.v1 import consent_pb2, events_pb2
+from axbridge.binding.v1 import blacklist_pb2, consent_pb2, events_pb2
 from axbridge.runtime.v1 import outbox_pb2
 
 from services.binding.registers import Place, RegisterRecords, place_of
@@ -57,6 +57,38 @@ def test_a_policys_version_is_state_and_event() -> None:
     assert (told.event_id, told.topic) == ("policy-didi-2", "binding.consents.v1")
     parsed = events_pb2.ConsentPolicyChanged.FromString(told.value)
     assert (parsed.tenant, parsed.aggregate_version) == ("didi", 2)
+
+
+@pytest.mark.parametrize("state", ["ACTIVE", "REMOVED", "EXPIRED"])
+def test_an_entrys_version_is_state_denial_and_event(state: str) -> None:
+    made = events_pb2.StateRecord()
+    held = made.blacklist_entry
+    held.fact.tenant, held.fact.entry, held.fact.aggregate_version = "didi", "e1", 2
+    held.state = blacklist_pb2.BlacklistEntryState.Value(f"BLACKLIST_ENTRY_STATE_{state}")
+    if state == "ACTIVE":
+        held.denial.entry = "e1"
+    stored, denial, told = entry(made)
+    assert [r.topic for r in (stored, denial, told)] == [
+        "binding.state.v1", "binding.denials.v1", "binding.blacklists.v1",
+    ]  # fmt: skip
+    assert {r.key for r in (stored, denial, told)} == {b"blacklist/didi/e1"}
+    assert denial.tombstone == (state != "ACTIVE")
+    assert denial.value == held.denial.SerializeToString()
+    assert RECORDS.on("binding.denials.v1", made) == (denial.value or None)
+    assert RECORDS.on("binding.state.v1", made) == stored.value
+    kind = "BlacklistEntryAdded" if state == "ACTIVE" else "BlacklistEntryRemoved"
+    assert (told.event_id, told.type) == ("e1-2", f"axbridge.binding.v1.{kind}")
+    assert getattr(events_pb2, kind).FromString(told.value).fact == held.fact
+    assert place_of(made) == Place("blacklist", "didi", "e1")
+
+
+def test_tombstones_empty_every_compacted_topic() -> None:
+    made = outbox_pb2.OutboxEntry.FromString(
+        RECORDS.tombstones(Place("blacklist", "didi", "x"), 2, 5)
+    ).records
+    assert [(r.topic, r.tombstone) for r in made] == [
+        ("binding.state.v1", True), ("binding.denials.v1", True),
+    ]  # fmt: skip
 
 
 def test_a_tombstone_empties_the_state() -> None:

@@ -23,3 +23,10 @@ def test_a_missing_consent_names_its_side() -> None:
         replies.refuse([b"CONSENT_MISSING", b"A"])
     assert missing.value.metadata == {"party": "A"}
     replies.refuse([b"NUMBER_FULL"])
+
+
+def test_a_blacklist_says_whose_it_is_and_whom_it_holds() -> None:
+    with pytest.raises(FailedPrecondition) as listed:
+        replies.refuse([b"PARTY_BLACKLISTED", b"pool", b"A_TO_B"])
+    assert listed.value.reason == "PARTY_BLACKLISTED"
+    assert listed.value.metadata == {"scope": "pool", "target": "A_TO_B"}
