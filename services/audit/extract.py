@@ -104,6 +104,10 @@ def _of_consent(message: Any) -> Fields:
     return {"tenant": message.fact.tenant}
 
 
+def _of_entry(message: Any) -> Fields:
+    return {"tenant": message.fact.tenant}
+
+
 def _of_leases(message: Any) -> Fields:
     numbers = _numbers(*[lease.number for lease in message.leases])
     return {"tenant": _tenant(message.pool), "numbers": numbers}
@@ -198,8 +202,8 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
         (binding.ConsentWithdrawn, _of_consent),
         (binding.ConsentDrained, _of_consent),
         (binding.ConsentPolicyChanged, _of_tenant),
-        (binding.BlacklistEntryAdded, _of_register),
-        (binding.BlacklistEntryRemoved, _of_register),
+        (binding.BlacklistEntryAdded, _of_entry),
+        (binding.BlacklistEntryRemoved, _of_entry),
         (router.CallRouted, _of_decision),
         (router.CallRefused, _of_decision),
         (router.CallProgressed, _of_progress),
@@ -225,6 +229,16 @@ _BOXES: Final[Mapping[Callable[[Any], Fields], _Box]] = {
             "consent-event",
             message.fact.tenant,
             message.fact.consent,
+            message.fact.aggregate_version,
+        ),
+    ),
+    _of_entry: _Box(
+        binding.BlacklistSecrets,
+        ("caller_tag", "callee_tag"),
+        lambda message: associated(
+            "blacklist-event",
+            message.fact.tenant,
+            message.fact.entry,
             message.fact.aggregate_version,
         ),
     ),

@@ -130,6 +130,7 @@ def test_real_numbers_are_found_by_their_tags_only(made: Fixture) -> None:
     caller, tag = router.CallSecrets(caller_tag=b"c" * 16), b"c" * 16
     person = binding.SubjectSecrets(tag=tag)
     consent = binding.ConsentFact(tenant="taxi", consent="k", aggregate_version=2)
+    listed = binding.BlacklistFact(tenant="taxi", entry="e", aggregate_version=1)
     decision = router.CallFact(carrier="c", call_id="1", journal="j", journal_sequence=3)
     messages = [
         sealed(made, router.CallRouted(fact=decision, binding=BEHIND), caller,
@@ -140,6 +141,8 @@ def test_real_numbers_are_found_by_their_tags_only(made: Fixture) -> None:
                caller, "call-record", "c", "1", 1),
         sealed(made, binding.ConsentWithdrawn(fact=consent), binding.ConsentSecrets(tag=tag),
                "consent-event", "taxi", "k", 2),
+        sealed(made, binding.BlacklistEntryAdded(fact=listed),
+               binding.BlacklistSecrets(caller_tag=tag), "blacklist-event", "taxi", "e", 1),
         sealed(made, binding.SubjectRestricted(tenant="taxi", erasure="x"), person,
                "erasure", "taxi", "x"),
         sealed(made, binding.SubjectExported(tenant="taxi", export="x"), person,
