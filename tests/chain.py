@@ -4,17 +4,20 @@ router that shares the key ring. Both sides are the real code; only stores and c
 
 from datetime import timedelta
 
+from axbridge.binding.v1 import events_pb2
 from axbridge.runtime.v1 import outbox_pb2
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from services.binding.blacklistmessages import BlacklistMessages
 from services.binding.domain import Binding
 from services.binding.messages import Copies
 from services.binding.records import Records
+from services.binding.registers import RegisterRecords
 from services.binding.vault import KeyedTags, RouteSeal, Vault
 from services.router.domain import Call, Decision, Progress
 from services.router.handlers import Router
 from services.router.opener import CallerTagger, RouteOpener
-from services.router.subscriber import decode_route
+from services.router.subscriber import decode_denial, decode_route
 from services.router.view import Copy
 from services.runtime.clock import ManualClock
 from services.runtime.envelope import Envelope
@@ -23,11 +26,14 @@ from services.runtime.phone import PhoneNumber
 from services.runtime.record import Record
 from services.runtime.sealing import EvidenceWriter, PurgeSealer
 from services.runtime.sm import Suite
+from services.runtime.topics import CATALOGUE
 from services.runtime.wrapping import new_route_key, wrap_route_key
 from tests.unit.binding.memory import TENANT
 from tests.unit.router.memoryview import MemoryView
 
 A, B, C, D = (PhoneNumber(f"+8613{n}12345678") for n in (5, 6, 7, 8))
+
+_PARTITIONS = {topic.name: 4 for topic in CATALOGUE if topic.owner == "binding"}
 
 
 class Chain:
@@ -41,9 +47,8 @@ class Chain:
         self.private = X25519PrivateKey.generate()
         public = self.private.public_key().public_bytes_raw()
         self.vault = Vault(PurgeSealer(self.ring), EvidenceWriter(public, self.ring))
-        self.records = Records(dict.fromkeys(
-            ("binding.bindings.v1", "binding.state.v1", "binding.routes.v1", "binding.keys.v1"), 4
-        ))  # fmt: skip
+        self.records = Records(_PARTITIONS)
+        self.listed = BlacklistMessages(PurgeSealer(self.ring))
         self.view = MemoryView(CallerTagger(self.ring))
         self.router = Router(
             self.view, RouteOpener(self, self.ring, self.clock), self, self.clock, 10**12
@@ -73,6 +78,18 @@ class Chain:
                 self.view.apply([(place, decode_route(place))], {("routes", 0): self.offset + 1})
                 self.offset += 1
         self.view.tick(self.clock.epoch_ms() / 1000)
+
+    def denials(self, state: events_pb2.StateRecord) -> None:
+        """Hands the denial of an entry to the router, as Kafka would."""
+        entry = RegisterRecords(_PARTITIONS).entry(state)
+        for record in outbox_pb2.OutboxEntry.FromString(entry).records:
+            if record.topic == "binding.denials.v1":
+                headers = Envelope("e", record.type, "/s", record.time_ms, record.version).headers()
+                value = None if record.tombstone else record.value
+                place = Record("denials", 0, self.offset, record.key, value, headers, 0)
+                at = ("denials", 0)
+                self.view.apply([(place, decode_denial(place))], {at: self.offset + 1})
+                self.offset += 1
 
     def bind(self, binding: Binding, a: PhoneNumber, b: PhoneNumber) -> Copies:
         """Seals and publishes a new binding."""

@@ -136,9 +136,12 @@ def route_record(world: World, **more: object) -> Record:
 class BindingStub:
     """Publishes what binding would."""
 
-    def __init__(self, bootstrap: str, routes: str, keys: str, partitions: int) -> None:
+    def __init__(
+        self, bootstrap: str, routes: str, keys: str, partitions: int, denials: str = ""
+    ) -> None:
         self._producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0})
         self._routes, self._keys, self._partitions = routes, keys, partitions
+        self._denials = denials
 
     def publish(self, *routes: events_pb2.Route, world: World | None = None) -> None:
         """Returns when Kafka has the routes, and before them the world's keys."""
@@ -147,6 +150,20 @@ class BindingStub:
         for route in routes:
             name = f"{route.number}/{route.binding}"
             self._send(self._routes, name, route.number, route.SerializeToString(), route.version)
+        assert self._producer.flush(10) == 0
+
+    def deny(
+        self, world: World, entry: str, caller: str, callee: str = "", life_ms: int = 60 * MINUTE_MS
+    ) -> None:
+        """Publishes an entry of the tenant's blacklist; `life_ms` 0: its end."""
+        denial = events_pb2.Denial(
+            tenant=world.tenant, entry=entry, version=1,
+            caller_tag=world.tagger.party(world.tenant, caller),
+            callee_tag=world.tagger.party(world.tenant, callee) if callee else b"",
+        )  # fmt: skip
+        denial.expire_time.FromMilliseconds(now_ms() + life_ms)
+        key, value = f"blacklist/{world.tenant}/{entry}", denial.SerializeToString()
+        self._send(self._denials, key, key, value if life_ms else None, 1 if life_ms else 2)
         assert self._producer.flush(10) == 0
 
     def end(self, number: str, binding: str, version: int) -> None:

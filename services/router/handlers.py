@@ -20,6 +20,7 @@ class Router:
         self, routes: Routes, opener: Opener, recorder: Recorder, clock: Clock, max_age_ms: int
     ) -> None:
         self._find, self._fresh_ms = routes.find, routes.fresh_ms
+        self._routes = routes
         self._open = opener.callee
         self._decided, self._progressed = recorder.decided, recorder.progressed
         self._now = clock.epoch_ms
@@ -50,6 +51,9 @@ class Router:
                 callee = self._open(number, entry, tag)
             except KeyUnavailable:
                 refusal = Refusal.KEY_UNAVAILABLE
+            view = self._routes
+            if callee and tenant in view.denying and view.denied(number, tenant, tag, callee, now):
+                refusal, callee = Refusal.BLACKLISTED, ""
         decision = _new(Decision, (
             call, now, age_ms, number or "", tenant, entry, refusal, callee, e164, tag,
         ))  # fmt: skip

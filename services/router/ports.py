@@ -1,6 +1,6 @@
 """What the handlers need of the world. Pure; each docstring is a contract that a suite checks."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple, Protocol
 
 from services.router.domain import Decision, Entry, Progress
@@ -25,6 +25,15 @@ class Routes(Protocol):
     def find(self, number: str, caller: str) -> Found:
         """What one snapshot says about the caller (E.164, or empty) on the number. Never waits for
         the writer, and never fails because of it: without a view there are no tenants."""
+
+    @property
+    def denying(self) -> Container[str]:
+        """Tenants that have entries of blacklists, as of `fresh_ms`: `denied` is asked for no
+        other. Replaced as a whole, so read it anew each time."""
+
+    def denied(self, number: str, tenant: str, tag: bytes, callee: str, now_ms: int) -> bool:
+        """Whether an entry holds at that time for the caller's tag, or for it and the callee
+        (E.164), in the tenant or in the pool of the number. Never waits either."""
 
     def fresh_ms(self) -> int:
         """When (ms since 1970) the view was last known to hold all routes; 0: never."""

@@ -38,6 +38,7 @@ class RouterSettings(ServiceSettings):
     calls_topic: str = "router.calls.v1"
     routes_topic: str = "binding.routes.v1"
     keys_topic: str = "binding.keys.v1"
+    denials_topic: str = "binding.denials.v1"
     # Set by the supervisor for its children: which worker, and that it watches them.
     worker: int = Field(default=0, ge=0)
     supervised: bool = False

@@ -11,6 +11,7 @@ from typing import Final
 from axbridge.binding.v1 import binding_pb2, events_pb2
 from google.protobuf.message import DecodeError
 
+from services.router.denials import Denial, DenialEnd
 from services.router.view import Copy, Route, RouteKey, Tombstone
 from services.runtime.errors import Malformed
 from services.runtime.phone import is_middle_number
@@ -22,7 +23,8 @@ _STATES: Final = {
 }
 _AXB: Final = binding_pb2.BINDING_MODE_AXB
 _LONGEST_OPTIONS: Final = 4096  # of ours: 21 windows and 12 codes are 800
-_LONGEST_NAME: Final = 128  # a tenant's or binding's; LMDB keys hold 511 octets
+_LONGEST_NAME: Final = 128  # a tenant's, pool's or binding's; LMDB keys hold 511 octets
+_LONGEST_DENIAL_KEY: Final = 192  # fits in an octet, and with a grave's time into a key of LMDB
 
 
 def decode_route(record: Record) -> Route | Tombstone:
@@ -51,6 +53,7 @@ def decode_route(record: Record) -> Route | Tombstone:
         or (route.mode == _AXB and active and not (route.callee_a.box and route.callee_b.box))
         or not 0 <= route.max_call_minutes <= 1440
         or not 0 <= route.direction <= 3
+        or len(route.pool) > _LONGEST_NAME
         or min(route.version, route.expire_time.seconds, route.lease_epoch + 1) <= 0
     ):
         raise Malformed("ROUTE_MALFORMED")
@@ -64,7 +67,7 @@ def _route(route: events_pb2.Route, active: bool) -> Route:
         route.direction, route.max_call_minutes, expire_ms, route.tag_a, route.tag_b,
         Copy(route.callee_a.key_id, route.callee_a.box),
         Copy(route.callee_b.key_id, route.callee_b.box), route.lease_epoch, route.industry_id,
-        route.options,
+        route.options, route.pool,
     )  # fmt: skip
 
 
@@ -87,6 +90,39 @@ def decode_key(record: Record) -> RouteKey:
     if "\n" in wrapping:
         raise Malformed("ROUTE_KEY_MALFORMED")
     return RouteKey(key_id, Copy(wrapping, key.wrapped.box))
+
+
+def decode_denial(record: Record) -> Denial | DenialEnd:
+    """The record of `binding.denials.v1`.
+
+    Raises:
+        Malformed: DENIAL_MALFORMED or ENVELOPE_MALFORMED.
+    """
+    try:
+        key = record.key.decode("ascii")
+        denial = events_pb2.Denial.FromString(record.value or b"")
+    except (UnicodeDecodeError, DecodeError):
+        raise Malformed("DENIAL_MALFORMED") from None
+    if len(key) > _LONGEST_DENIAL_KEY:
+        raise Malformed("DENIAL_MALFORMED")
+    if record.value is None:
+        envelope = record.envelope
+        return DenialEnd(key, envelope.version, envelope.time_ms)
+    if (
+        key != f"blacklist/{denial.tenant}/{denial.entry}"
+        or not denial.tenant
+        or not denial.entry
+        or len(denial.pool) > _LONGEST_NAME
+        or len(denial.caller_tag) != 16
+        or len(denial.callee_tag) not in (0, 16)
+        or min(denial.version, denial.expire_time.seconds) <= 0
+    ):
+        raise Malformed("DENIAL_MALFORMED")
+    expire_ms = denial.expire_time.seconds * 1000 + denial.expire_time.nanos // 1_000_000
+    return Denial(
+        key, denial.tenant, denial.version, denial.pool, denial.caller_tag, denial.callee_tag,
+        expire_ms,
+    )  # fmt: skip
 
 
 def _route_key(key: bytes) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from services.router.domain import Entry, Side
 from services.runtime.errors import contradicted
 from services.runtime.options import parse
 
-FORMAT: Final = 2  # of keys and values below; another format is rebuilt from Kafka
+FORMAT: Final = 3  # of keys and values below; another format is rebuilt from Kafka
 
 ROWS, SLOTS, BLOCKS, KEYS, GRAVES = b"rows", b"slots", b"blocks", b"keys", b"graves"
 TABLES: Final = (ROWS, SLOTS, BLOCKS, KEYS, GRAVES)
@@ -73,6 +73,7 @@ class Route:
     lease_epoch: int
     industry_id: str
     options: str = ""
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,12 @@ from typing import Any, Final
 
 import lmdb
 
+from services.router import denials
 from services.router.view import FORMAT, TABLES
 
 META, POSITIONS = b"meta", b"positions"
 FRESH: Final = b"fresh"  # in META: ms since 1970, 8 octets
-ALL_TABLES: Final = (*TABLES, META, POSITIONS)
+ALL_TABLES: Final = (*TABLES, *denials.TABLES, META, POSITIONS)
 
 _MAX_AGE_MS: Final = 6 * 24 * 3600 * 1000
 _FIRST_MAP: Final = 256 * 1024 * 1024  # doubled when full; address space, not memory or disk
@@ -214,3 +215,13 @@ class LmdbTables:
     def names(self, table: bytes) -> list[bytes]:
         with self._txn.cursor(db=self._databases[table]) as cursor:
             return list(cursor.iternext(values=False))
+
+
+def position_key(topic: str, partition: int) -> bytes:
+    """Where the offset up to which a partition was applied stands in POSITIONS."""
+    return topic.encode() + b"\x00" + partition.to_bytes(4)
+
+
+def position(key: bytes) -> tuple[str, int]:
+    """And back."""
+    return key[:-5].decode(), int.from_bytes(key[-4:])

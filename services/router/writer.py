@@ -20,7 +20,7 @@ from services.router.publisher import KafkaPublisher
 from services.router.settings import RouterSettings
 from services.router.shipper import Shipper
 from services.router.store import Applied, ViewWriter
-from services.router.subscriber import decode_key, decode_route
+from services.router.subscriber import decode_denial, decode_key, decode_route
 from services.router.supervised import end_with_supervisor
 from services.runtime.consumer import Follower
 from services.runtime.errors import AxbridgeError, Retry
@@ -53,11 +53,16 @@ def _threads(settings: RouterSettings) -> dict[str, Callable[[threading.Event], 
     if view.rebuilt_because:
         _LOG.warning("view rebuilt from Kafka", because=view.rebuilt_because)
 
-    def decode(record: Record) -> Applied:
-        return decode_route(record) if record.topic == settings.routes_topic else decode_key(record)
+    decoders: dict[str, Callable[[Record], Applied]] = {
+        settings.routes_topic: decode_route,
+        settings.keys_topic: decode_key,
+        settings.denials_topic: decode_denial,
+    }
 
-    topics = [settings.routes_topic, settings.keys_topic]
-    follower = Follower(bootstrap, topics, decode, view, parker, group=None)
+    def decode(record: Record) -> Applied:
+        return decoders[record.topic](record)
+
+    follower = Follower(bootstrap, list(decoders), decode, view, parker, group=None)
     keyring = FileKeyRing(settings.keyring_dir)
     public = EvidenceKeys.load_public(settings.evidence_public_key)
     events = JournalEvents(keyring, CallerSealer(keyring, public))

@@ -112,7 +112,7 @@ async def test_entries_are_read_and_listed(c: Listing) -> None:
 
 
 async def test_an_entry_ends_by_itself_and_leaves_nothing_for_routers(c: Listing) -> None:
-    made = await c.add(expire_time=ahead(2))
+    made = await c.add(expire_time=ahead(5))
     assert await refusal(c.w.create()) == LISTED
     await until(lambda: len(published(c.w, "binding.denials.v1")) == 2)
     ended = await c.get(made.name)

@@ -41,8 +41,9 @@ pytestmark = pytest.mark.timeout(120)
 def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """One router pod (writer, two workers), the records process, and a binding stub."""
     world = World(tmp_path)
-    routes, keys, calls, records = (
-        new_topic(name, partitions=PARTITIONS) for name in ("routes", "keys", "calls", "records")
+    routes, keys, denials, calls, records = (
+        new_topic(name, partitions=PARTITIONS)
+        for name in ("routes", "keys", "denials", "calls", "records")
     )
     port, health, http = free_port(), free_port(), free_port()
     environment = {
@@ -51,6 +52,7 @@ def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterat
         "ROUTER_KEYRING_DIR": str(tmp_path / "keys"), "ROUTER_ROUTES_TOPIC": routes,
         "ROUTER_EVIDENCE_PUBLIC_KEY": str(tmp_path / "evidence" / "evidence-public.pem"),
         "ROUTER_KEYS_TOPIC": keys, "ROUTER_CALLS_TOPIC": calls, "ROUTER_RECORDS_TOPIC": records,
+        "ROUTER_DENIALS_TOPIC": denials,
         "ROUTER_WORKERS": "2", "ROUTER_ID": "r1", "ROUTER_HTTP_LISTEN": f"127.0.0.1:{http}",
     }  # fmt: skip
     log = tmp_path / "router.log"
@@ -61,7 +63,7 @@ def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterat
     ):
         yield SimpleNamespace(
             world=world, switch=switch, log=log, http=http, health=f"http://127.0.0.1:{health}",
-            binding=BindingStub(kafka_bootstrap, routes, keys, PARTITIONS),
+            binding=BindingStub(kafka_bootstrap, routes, keys, PARTITIONS, denials),
             calls=lambda: read_topic(kafka_bootstrap, calls),
             records=lambda: [
                 events_pb2.CallRecorded.FromString(m.value() or b"")
@@ -76,6 +78,22 @@ def reason(pod: SimpleNamespace, caller: str, dialled: str) -> str:
     if answer.HasField("connect"):
         return "CONNECT"
     return RefusalReason.Name(answer.refuse.reason).removeprefix("REFUSAL_REASON_")
+
+
+def test_blacklisted_calls_are_refused_until_the_entry_ends(pod: SimpleNamespace) -> None:
+    world, x = pod.world, pod.world.number()
+    pod.binding.publish(world.route(x, "b1", A, B), world=world)
+    eventually(lambda: reason(pod, A, x) == "CONNECT", what="first connect")
+    pod.binding.deny(world, "e1", A, B)
+    eventually(lambda: reason(pod, A, x) == "BLACKLISTED", what="the pair")
+    assert reason(pod, B, x) == "CONNECT"
+    pod.binding.deny(world, "e2", B, life_ms=8000)
+    eventually(lambda: reason(pod, B, x) == "BLACKLISTED", what="the number")
+    refuse = pod.switch.ask(B, x).refuse
+    assert (refuse.q850_cause, refuse.announcement) == (21, "not-authorised")
+    eventually(lambda: reason(pod, B, x) == "CONNECT", what="expiry by the router's clock")
+    pod.binding.deny(world, "e1", A, B, life_ms=0)
+    eventually(lambda: reason(pod, A, x) == "CONNECT", what="removal")
 
 
 def test_decisions_and_records(pod: SimpleNamespace) -> None:

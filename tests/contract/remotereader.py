@@ -56,6 +56,7 @@ def _serve(pipe: Connection) -> None:
                 reader = ViewReader(arguments[0], PlainTagger())
                 pipe.send((True, None))
             else:
-                pipe.send((True, getattr(reader, method)(*arguments)))
+                found = getattr(reader, method)
+                pipe.send((True, found(*arguments) if callable(found) else found))
         except Exception as error:
             pipe.send((False, f"{type(error).__name__}: {error}"))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from services.router import viewfile
+from services.router.denials import Denial, DenialEnd
 from services.router.ports import Found
 from services.router.store import Applied, ViewReader, ViewWriter
 from services.router.view import Copy, RouteKey, Tombstone
@@ -37,6 +38,13 @@ class LmdbView:
     def find(self, number: str, caller: str) -> Found:
         found: Found = self._reader.call("find", number, caller)
         return found
+
+    def denied(self, number: str, tenant: str, tag: bytes, callee: str, now_ms: int) -> bool:
+        return bool(self._reader.call("denied", number, tenant, tag, callee, now_ms))
+
+    @property
+    def denying(self) -> Any:
+        return self._reader.call("denying")
 
     def wrapped(self, key_id: str) -> Copy | None:
         found: Copy | None = self._reader.call("wrapped", key_id)
@@ -115,6 +123,29 @@ def test_keys(view: MemoryView | LmdbView) -> None:
     assert view.wrapped("k") is None
     feed(view.apply, RouteKey("k", Copy("route-wrapping", b"\nbox\n")))
     assert view.wrapped("k") == Copy("route-wrapping", b"\nbox\n")
+
+
+def test_denials(view: MemoryView | LmdbView) -> None:
+    pool = "tenants/t1/pools/x"
+
+    def denied(tag: bytes = TAGS[0], callee: str = B, now_ms: int = 4_999) -> bool:
+        view.tick(0.0)
+        return "t1" in view.denying and view.denied(NUMBER, "t1", tag, callee, now_ms)
+
+    feed(view.apply, route(tags=TAGS, pool=pool))
+    assert not denied()
+    feed(view.apply, Denial("blacklist/t1/e1", "t1", 1, pool, TAGS[0], TAGS[1], 5_000), at=1)
+    assert denied()
+    assert not denied(now_ms=5_000)
+    assert not denied(callee=C)
+    assert not denied(TAGS[1], A)
+    feed(view.apply, Denial("blacklist/t1/e2", "t1", 1, "", TAGS[1], b"", 5_000), at=2)
+    assert denied(TAGS[1], C)
+    assert "t2" not in view.denying
+    ends = [DenialEnd(f"blacklist/t1/e{n}", 2, 1_000) for n in (1, 2)]
+    feed(view.apply, *ends, at=3)
+    assert not denied()
+    assert "t1" not in view.denying
 
 
 def test_freshness(view: MemoryView | LmdbView) -> None:

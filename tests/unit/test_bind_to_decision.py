@@ -2,12 +2,17 @@
 
 from dataclasses import replace
 
+import pytest
+
+from services.binding.blacklist import Target
 from services.binding.domain import Binding, Direction, Reason
 from services.router.domain import treatment
 from services.router.translate import response_from
 from services.runtime.options import Options, window
+from services.runtime.sm import Suite
 from tests.chain import A, B, C, Chain
-from tests.unit.binding.memory import binding, terms
+from tests.unit.binding.memory import POOL, binding, terms
+from tests.unit.binding.memory_blacklist import entry
 
 X = "700100000010001"
 
@@ -93,3 +98,25 @@ def test_options_cannot_be_taken_from_a_route() -> None:
     copies = chain.vault.seal_new(made, A, B, chain.route_seal(made))
     chain.publish(replace(made, terms=replace(made.terms, options=Options())), copies)
     assert chain.answer(A, X) == "KEY_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("suite", ["aes", "sm"])
+@pytest.mark.parametrize("pool", ["", POOL])
+def test_what_is_listed_is_refused_at_call_until_it_ends(suite: Suite, pool: str) -> None:
+    chain = Chain(suite)
+    chain.bind(pair(chain, Options()), A, B)
+    now = chain.clock.epoch_ms()
+    one_way = entry(now, "e1", Target(chain.tag(A), chain.tag(B), pool), 60_000)
+    chain.denials(chain.listed.register(one_way).state)
+    assert chain.answer(A, X) == "BLACKLISTED"
+    assert chain.answer(B, X) == A.e164
+    chain.wait(minutes=1)
+    assert chain.answer(A, X) == B.e164
+    caller = entry(now, "e2", Target(chain.tag(B), b"", pool), 600_000)
+    chain.denials(chain.listed.register(caller).state)
+    assert chain.answer(B, X) == "BLACKLISTED"
+    chain.denials(chain.listed.register(caller.ended(now + 90_000)).state)
+    assert chain.answer(B, X) == A.e164
+    elsewhere = Target(chain.tag(A), b"", "tenants/didi/pools/other")
+    chain.denials(chain.listed.register(entry(now, "e3", elsewhere, 600_000)).state)
+    assert chain.answer(A, X) == B.e164

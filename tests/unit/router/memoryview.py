@@ -3,7 +3,7 @@ reader. Its answers are the contract that LMDB's are compared with."""
 
 from collections.abc import Mapping, Sequence
 
-from services.router import view
+from services.router import denials, view
 from services.router.ports import Found
 from services.router.store import Applied, PartyTagger
 from services.router.view import Copy
@@ -26,7 +26,7 @@ class MemoryView:
     ) -> None:
         for record, change in items:
             if record.offset >= self._positions.get((record.topic, record.partition), 0):
-                view.apply(self.tables, change)
+                denials.apply(self.tables, change)
         self._positions.update(positions)
 
     def tick(self, fresh_at: float) -> None:
@@ -34,6 +34,14 @@ class MemoryView:
 
     def fresh_ms(self) -> int:
         return self._fresh_ms
+
+    @property
+    def denying(self) -> set[str]:
+        return {name.decode() for name in self.tables.tables.get(denials.DENYING, {})}
+
+    def denied(self, number: str, tenant: str, tag: bytes, callee: str, now_ms: int) -> bool:
+        whom = self._tagger.party(tenant, callee)
+        return denials.denied(self.tables.get, number, tenant, tag, whom, now_ms)
 
     def wrapped(self, key_id: str) -> Copy | None:
         value = self.tables.get(view.KEYS, key_id.encode())

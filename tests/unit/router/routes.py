@@ -19,6 +19,7 @@ def route(
     lease_epoch: int = 1,
     mode: int = 1,
     options: str = "",
+    pool: str = "",
 ) -> Route:
     """A route; its callees' boxes say whose they are."""
     boxes = [Copy("route/t1/20260101", b"box of " + tag[:1]) for tag in tags]
@@ -26,7 +27,7 @@ def route(
         boxes = [Copy("", b"")] * 2
     return Route(
         tenant, binding, number, version, active, mode, 1, 30, expire_ms, tags[0], tags[1],
-        boxes[0], boxes[1], lease_epoch, "taxi", options,
+        boxes[0], boxes[1], lease_epoch, "taxi", options, pool,
     )  # fmt: skip
 
 

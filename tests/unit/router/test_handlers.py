@@ -1,5 +1,7 @@
 """The use cases with fakes: recorded before answered, connected only if opened."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from services.router.domain import Call, Decision, Entry, Progress, Refusal, Side
@@ -8,7 +10,7 @@ from services.router.ports import Found, KeyUnavailable
 from services.runtime.clock import ManualClock
 from services.runtime.errors import ResourceExhausted
 
-NUMBER = "700123456780001"
+NUMBER, CALLEE = "700123456780001", "+8613912345678"
 CLOCK = ManualClock()
 NOW = CLOCK.epoch_ms()
 ENTRY = Entry("t1", "b1", 3, True, Side.A, 1, 1, 0, NOW + 1000, 1, "taxi", "k", b"box")
@@ -25,9 +27,26 @@ class MemoryRoutes:
     def fresh_ms(self) -> int:
         return self.fresh
 
+    denying: Sequence[str] = ()
+
+    def denied(self, *call: object) -> bool:
+        raise AssertionError("nobody has an entry")
+
+
+class DenyingRoutes(MemoryRoutes):
+    """Of tenants that have entries; one of them holds for a call."""
+
+    def __init__(self, *held: object, tenants: Sequence[str] = ("t1",)) -> None:
+        super().__init__(BOUND)
+        self.held, self.denying, self.looked = held, tenants, 0
+
+    def denied(self, *call: object) -> bool:
+        self.looked += 1
+        return call == self.held
+
 
 class MemoryOpener:
-    def __init__(self, callee: str | None = "+8613912345678") -> None:
+    def __init__(self, callee: str | None = CALLEE) -> None:
         self._callee = callee
 
     def callee(self, number: str, entry: Entry, tag: bytes) -> str:
@@ -55,7 +74,7 @@ BOUND = Found(["t1"], "t1", b"T" * 16, ENTRY)
 
 
 def router(
-    found: Found = BOUND, *, fresh_ms: int = NOW, callee: str | None = "+8613912345678"
+    found: Found = BOUND, *, fresh_ms: int = NOW, callee: str | None = CALLEE
 ) -> tuple[Router, MemoryRoutes, MemoryRecorder]:
     routes, recorder = MemoryRoutes(found, fresh_ms), MemoryRecorder()
     return Router(routes, MemoryOpener(callee), recorder, CLOCK, 900_000), routes, recorder
@@ -118,3 +137,25 @@ def test_reports_are_recorded() -> None:
     progress = Progress("cmcc", "c1", 1, 1, 3, NOW, 16, 1)
     handler.report(progress)
     assert recorder.kept == [progress]
+
+
+def test_a_denied_call_is_refused_only_where_it_would_connect() -> None:
+    def decide(routes: MemoryRoutes, opener: MemoryOpener) -> Decision:
+        recorder = MemoryRecorder()
+        decision = Router(routes, opener, recorder, CLOCK, 900_000).route(call())
+        assert recorder.kept == [decision]
+        return decision
+
+    held = (NUMBER, "t1", b"T" * 16, CALLEE, NOW)
+    decision = decide(DenyingRoutes(*held), MemoryOpener())
+    assert (decision.refusal, decision.callee) == (Refusal.BLACKLISTED, "")
+    assert decision.entry is ENTRY
+    assert decide(DenyingRoutes(), MemoryOpener()).callee == CALLEE
+    elsewhere = DenyingRoutes(*held, tenants=["t2"])
+    assert decide(elsewhere, MemoryOpener()).refusal is None
+    shut = DenyingRoutes(*held)
+    assert decide(shut, MemoryOpener(None)).refusal is Refusal.KEY_UNAVAILABLE
+    over = DenyingRoutes(*held)
+    over.found = BOUND._replace(entry=ENTRY._replace(expire_ms=NOW))
+    assert decide(over, MemoryOpener()).refusal is Refusal.EXPIRED
+    assert elsewhere.looked + shut.looked + over.looked == 0

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from axbridge.binding.v1 import events_pb2
 
-from services.router.subscriber import decode_key, decode_route
+from services.router.denials import Denial, DenialEnd
+from services.router.subscriber import decode_denial, decode_key, decode_route
 from services.router.view import Route, Tombstone
 from services.runtime.errors import Malformed
 from services.runtime.record import Record
@@ -17,7 +19,7 @@ from tests.unit.router.decisions import NUMBER, A, B
     [{"mode": 0}, {"mode": 256}, {"options": "x" * 4097}, {"options": "ä"}, {"state": 0},
      {"tag_a": b"short"}, {"tenant": ""}, {"version": 0}, {"number": "700123456789999"},
      {"binding": "other"}, {"direction": 9},
-     {"max_call_minutes": 1441}, {"tenant": "t" * 200}],
+     {"max_call_minutes": 1441}, {"tenant": "t" * 200}, {"pool": "p" * 200}],
 )  # fmt: skip
 def test_routes_that_are_parked(tmp_path: Path, change: dict[str, object]) -> None:
     world = World(tmp_path)
@@ -53,3 +55,52 @@ def test_tombstones_and_nonsense() -> None:
     for key, value in ((b"\xff", b""), (b"k", b"\xff"), (b"k", b"")):
         with pytest.raises(Malformed):
             decode_key(Record("keys", 0, 0, key, value, [], 0))
+
+
+DENIAL_KEY = b"blacklist/t1/e1"
+
+
+def denial(**changes: object) -> Record:
+    message = events_pb2.Denial(
+        tenant="t1", entry="e1", version=1, pool="tenants/t1/pools/x", caller_tag=b"a" * 16,
+        callee_tag=b"b" * 16,
+    )  # fmt: skip
+    message.expire_time.FromMilliseconds(5_123)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return Record("denials", 0, 0, DENIAL_KEY, message.SerializeToString(), envelope(), 0)
+
+
+def test_a_denial_is_what_binding_says() -> None:
+    made = decode_denial(denial())
+    assert made == Denial(
+        DENIAL_KEY.decode(), "t1", 1, "tenants/t1/pools/x", b"a" * 16, b"b" * 16, 5_123
+    )
+    alone = decode_denial(denial(callee_tag=b"", pool=""))
+    assert isinstance(alone, Denial)
+    assert (alone.callee, alone.pool) == (b"", "")
+    ended = decode_denial(Record("denials", 0, 0, DENIAL_KEY, None, envelope(2), 0))
+    assert isinstance(ended, DenialEnd)
+    assert (ended.key, ended.version) == (DENIAL_KEY.decode(), 2)
+    assert abs(ended.time_ms - now_ms()) < 60_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"tenant": ""}, {"entry": "other"}, {"version": 0}, {"pool": "p" * 200},
+     {"caller_tag": b"short"}, {"callee_tag": b"short"}],
+)  # fmt: skip
+def test_denials_that_are_parked(change: dict[str, object]) -> None:
+    with pytest.raises(Malformed):
+        decode_denial(denial(**change))
+
+
+def test_nonsense_is_no_denial() -> None:
+    for key, value in (
+        (b"\xff", b""),
+        (DENIAL_KEY, b"\xff"),
+        (DENIAL_KEY, b""),
+        (b"k" * 193, None),
+    ):
+        with pytest.raises(Malformed):
+            decode_denial(Record("denials", 0, 0, key, value, envelope(), 0))
