@@ -23,7 +23,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --g
 
 lock: ## remake the locks: all, what a service runs on, what generates protos
 	$(UV_COMPILE) --all-extras pyproject.toml -o requirements.lock
-	$(UV_COMPILE) -c requirements.lock pyproject.toml -o requirements-run.lock
+	$(UV_COMPILE) -c requirements.lock --extra postgres pyproject.toml -o requirements-run.lock
 	printf 'googleapis-common-protos\ngrpcio-tools\n' | \
 	    $(UV_COMPILE) -c requirements.lock - -o requirements-proto.lock
 
@@ -90,7 +90,7 @@ fault: $(READY) ## kill, freeze, lose and misdate things, then check what holds 
 interop: $(READY) ## with programs that nobody here wrote (needs Go and `make packages`)
 	$(PYTEST) tests/interop
 
-PACKAGES = libfaketime
+PACKAGES = libfaketime postgresql
 
 packages: ## install the system packages that interop and fault need (Debian, as root)
 	@dpkg-query -W $(PACKAGES) >/dev/null 2>&1 || \

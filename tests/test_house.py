@@ -48,6 +48,8 @@ COVERED = {
     "services/runtime/rebuild.py": "tests/contract/test_cell.py",
     "services/runtime/relay.py": "tests/contract/test_cell.py",
     "services/runtime/repair.py": "tests/contract/test_cell.py",
+    "services/audit/postgresindex.py": "tests/interop/test_postgres_index.py",
+    "services/audit/postgrestables.py": "tests/interop/test_postgres_index.py",
     "services/router/supervised.py": "tests/component/test_router*.py",
     "services/router/supervisor.py": "tests/component/test_router*.py",
     "services/router/worker.py": "tests/component/test_router*.py",

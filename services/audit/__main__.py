@@ -11,8 +11,8 @@ from axbridge.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to
 
 from services.audit.extract import TERMS, Extractor, moment_of
 from services.audit.handlers import Audit
-from services.audit.index import SqliteIndex
 from services.audit.indexer import Indexer
+from services.audit.indexes import open_index
 from services.audit.served import ServedFolder
 from services.audit.servicer import AuditServicer
 from services.audit.settings import AuditSettings
@@ -32,7 +32,7 @@ def main() -> None:
     keyring = FileKeyRing(settings.keyring_dir)
     tagger = Tagger(keyring)
     log = ServedFolder(settings.log_dir / "log")
-    index = SqliteIndex(settings.index_path)
+    index = open_index(settings.index_path, settings.index_url)
     unreadable = metrics.counter(Name.INDEX_UNREADABLE)
     extract = Extractor(PurgeSealer(keyring), tagger, unreadable.inc)
     indexer = Indexer(log, index, extract, metrics.gauge(Name.INDEX_LAG))

@@ -117,6 +117,11 @@ def event_id_of(entry: bytes) -> bytes:
     return entry_pb2.Entry.FromString(entry).event_id.encode()
 
 
+def message_of(entry: entry_pb2.Entry) -> Message:
+    """The event in an entry. Raises KeyError for a type unknown here, DecodeError."""
+    return _CLASSES[entry.type].FromString(entry.value)
+
+
 def same_event(entry: bytes, other: bytes) -> bool:
     """Whether two entries of one id are repeats of one event: only their places differ."""
     if entry == other:

@@ -5,8 +5,9 @@ sequencer enters `log_dir`/private.
 """
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.runtime.settings import Address, ServiceSettings
@@ -22,8 +23,17 @@ class AuditSettings(ServiceSettings):
     listen: Address = "127.0.0.1:50054"
     kafka_bootstrap: str = ""  # not needed: the service reads the log, never Kafka
     log_dir: Path
-    index_path: Path  # an SQLite file; it may be deleted while the service is down
+    # One of the two. An SQLite file, which may be deleted while the service is down, or the address
+    # of a PostgreSQL database of its own (`postgresql+psycopg://user@host/database`).
+    index_path: Path | None = None
+    index_url: SecretStr | None = None  # may carry a password; libpq's PGPASSFILE is better
     keyring_dir: Path  # opens the sealed part of an event for its order id, and tags it
+
+    @model_validator(mode="after")
+    def _one_index(self) -> Self:
+        if (self.index_path is None) == (self.index_url is None):
+            raise ValueError("exactly one of AUDIT_INDEX_PATH and AUDIT_INDEX_URL is set")
+        return self
 
 
 class SequencerSettings(ServiceSettings):

@@ -1,5 +1,6 @@
 """What the machine must bring, or a word why it does not: a skip, except where CI is set."""
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -22,6 +23,20 @@ def faketime() -> str:
     if found is None:
         _missing("no libfaketime: no clock was stepped")
     return str(found)
+
+
+def postgres() -> Path:
+    """The programs of Debian's `postgresql`, with the client of `make install`."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found or importlib.util.find_spec("sqlalchemy") is None:
+        _missing("no PostgreSQL, or no client for it: the index was tried on SQLite only")
+    return found[-1].parent
+
+
+def pyarrow() -> None:
+    """Apache's reader and writer of Parquet."""
+    if importlib.util.find_spec("pyarrow") is None:
+        _missing("no pyarrow: Parquet was not tried")
 
 
 def _missing(why: str) -> NoReturn:
