@@ -5,7 +5,7 @@ messages: one answers a constant, the other decides from a view of `ROUTES` rout
 the callee, seals and journals. Both are pinned to the first CPU, as workers are by default where
 there are no more CPUs than workers, and the load comes from the others (`--no-pin`: neither is).
 Runs alternate; the median of their differences is the figure. CPU is user and system time of the
-whole server process, journal fsyncs included.
+whole server process, journal fsyncs included. Then the second server is asked in batches.
 """
 
 import argparse
@@ -46,15 +46,11 @@ from services.runtime.telemetry import configure_logging
 from tests.router_world import World, envelope
 
 ROUTES, CALLS, IN_FLIGHT, REPEATS = 2000, 4000, 16, 9
+BATCH, BATCHES = 100, 100
 
 
 class Empty(router_service_pb2_grpc.RouterServiceServicer):
-    """Answers a constant of the same shape."""
-
-    def ReportCallEvent(
-        self, request: rpc.ReportCallEventRequest, context: object
-    ) -> rpc.ReportCallEventResponse:
-        return rpc.ReportCallEventResponse()
+    """Answers a constant of the same shape, and nothing else."""
 
     def RouteCall(self, request: rpc.RouteCallRequest, context: object) -> rpc.RouteCallResponse:
         connect = call_pb2.Connect(
@@ -98,7 +94,8 @@ def serve(kind: str, folder: Path, threads: int) -> None:
     configure_logging("router", "WARNING")
     metrics = Metrics("router")
     server = ThreadedServer(Options(threads=threads), metrics)
-    servicer: Any = Empty() if kind == "empty" else _full(folder, metrics)
+    empty: Any = Empty
+    servicer = empty() if kind == "empty" else _full(folder, metrics)
     server.add(router_service_pb2_grpc.add_RouterServiceServicer_to_server, servicer)
     print(server.start(), flush=True)
     server.serve()
@@ -148,6 +145,29 @@ def run(server: Any, port: int, pairs: list[tuple[str, str]]) -> tuple[float, fl
         assert all(call.result().HasField("connect") for call in calls)
         took, after = time.perf_counter() - started, _cpu_seconds(server.pid)
     return (after - before) / CALLS * 1e6, CALLS / took
+
+
+def run_batches(server: Any, port: int, pairs: list[tuple[str, str]]) -> float:
+    """CPU µs of the server per decision, a hundred a call."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = router_service_pb2_grpc.RouterServiceStub(channel).BatchRouteCalls
+        batches = [
+            rpc.BatchRouteCallsRequest(
+                requests=[
+                    rpc.RouteCallRequest(
+                        call_id=f"bench-{batch}-{i}", carrier="cmcc", caller=caller,
+                        dialled=dialled, trunk="t1",
+                    )
+                    for i, (caller, dialled) in enumerate(random.choices(pairs, k=BATCH))
+                ]
+            )
+            for batch in range(BATCHES)
+        ]  # fmt: skip
+        before = _cpu_seconds(server.pid)
+        for batch in batches:
+            results = ask(batch, timeout=20).results
+            assert sum(result.response.HasField("connect") for result in results) == BATCH
+        return (_cpu_seconds(server.pid) - before) / (BATCH * BATCHES) * 1e6
 
 
 def main() -> None:
@@ -223,7 +243,17 @@ def report(servers: dict[str, tuple[Any, int]], pairs: list[tuple[str, str]]) ->
         print(f"{number:>6} " + " ".join(f"{value:9.1f}" for value in row))
     medians = [statistics.median(column) for column in zip(*rows, strict=True)]
     print("median " + " ".join(f"{value:9.1f}" for value in medians))
-    print(json.dumps({"route_call_cpu_above_empty_us": round(medians[2], 1)}))
+    batches = [run_batches(*servers["full"], pairs) for _ in range(REPEATS + 1)][1:]
+    batched = statistics.median(batches)
+    print(f"in batches of {BATCH}: " + ", ".join(f"{spent:.1f}" for spent in batches), "µs each")
+    print(
+        json.dumps(
+            {
+                "route_call_cpu_above_empty_us": round(medians[2], 1),
+                "route_batch_decisions_per_core_second": round(1e6 / batched),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -234,12 +234,26 @@ class Switch:
         self, caller: str, dialled: str, call_id: str = "", timeout: float = 5
     ) -> rpc.RouteCallResponse:
         """RouteCall."""
-        request = rpc.RouteCallRequest(
+        request = self.request(caller, dialled, call_id)
+        answer: rpc.RouteCallResponse = self._stub.RouteCall(request, timeout=timeout)
+        return answer
+
+    def request(self, caller: str, dialled: str, call_id: str = "") -> rpc.RouteCallRequest:
+        """A RouteCallRequest."""
+        return rpc.RouteCallRequest(
             call_id=call_id or uuid.uuid4().hex, carrier=self.carrier, caller=caller,
             dialled=dialled, trunk="trunk-1",
         )  # fmt: skip
-        answer: rpc.RouteCallResponse = self._stub.RouteCall(request, timeout=timeout)
-        return answer
+
+    def batch(self, requests: list[rpc.RouteCallRequest]) -> list[rpc.RouteCallResult]:
+        """BatchRouteCalls."""
+        asked = rpc.BatchRouteCallsRequest(requests=requests)
+        return list(self._stub.BatchRouteCalls(asked, timeout=5).results)
+
+    def stream(self, requests: list[rpc.RouteCallRequest]) -> list[rpc.RouteCallResult]:
+        """StreamRouteCalls, all of them at once."""
+        asked = (rpc.StreamRouteCallsRequest(request=request) for request in requests)
+        return list(self._stub.StreamRouteCalls(asked, timeout=5))
 
     def report(
         self, call_id: str, leg: int, sequence: int, kind: int, at_ms: int, **more: int

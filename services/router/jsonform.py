@@ -6,17 +6,16 @@ was sent in an error. Invariant: whatever octets come become a message or Invali
 """
 
 import json
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from axbridge.router.v1 import router_service_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from services.router.domain import Decision
-from services.router.translate import response_from
+from services.router.translate import check_batch, response_from
 from services.runtime.errors import InvalidArgument
 
-MOST_ITEMS: Final = 1000  # of a batch
 _M = TypeVar("_M", bound=Message)
 
 
@@ -53,8 +52,7 @@ def items_of(value: Any) -> list[Any]:
     items = value.get("requests") if type(value) is dict and len(value) == 1 else None
     if type(items) is not list:
         raise _malformed()
-    if not 0 < len(items) <= MOST_ITEMS:
-        raise InvalidArgument("BATCH_SIZE_INVALID", limit=str(MOST_ITEMS))
+    check_batch(len(items))
     return items
 
 

@@ -5,6 +5,7 @@ objects that the caches have lost by the next call. All else goes by the message
 Invariant: octet for octet what the message gives (a test compares them).
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -42,6 +43,21 @@ def octets_from(decision: Decision) -> bytes:
     ).encode("latin-1")
 
 
+def result_from(answer: bytes) -> bytes:
+    """The RouteCallResult that holds the RouteCallResponse."""
+    return b"\n" + _length(answer) + answer
+
+
+def results_from(results: Iterable[bytes]) -> bytes:
+    """The BatchRouteCallsResponse of such results."""
+    return b"".join([b"\n" + _length(result) + result for result in results])
+
+
+def _length(octets: bytes) -> bytes:
+    size = len(octets)
+    return _LENGTHS[size] if size < _MANY else _varint(size).encode("latin-1")
+
+
 def _varint(value: int) -> str:
     text = ""
     while value > 127:
@@ -52,6 +68,7 @@ def _varint(value: int) -> str:
 
 _MANY: Final = 512  # more than a plain answer's octets
 _SMALL: Final = [_varint(value) for value in range(_MANY)]
+_LENGTHS: Final = [text.encode("latin-1") for text in _SMALL]
 _CALLEE: Final = [f"\n{_varint(size + 2)}\n{_varint(size)}" for size in range(_E164 + 1)]
 _NANOS: Final = ["", *(f"\x10{_varint(ms * 1_000_000)}" for ms in range(1, 1000))]
 

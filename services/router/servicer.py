@@ -1,15 +1,17 @@
 """The gRPC edge in: parse, ask the handler, render. Holds no rule; counts decisions by reason."""
 
 from collections import Counter, deque
+from collections.abc import Iterator
 from typing import Any
 
 from axbridge.router.v1 import router_service_pb2, router_service_pb2_grpc
 
 from services.router.domain import Call, Decision, Refusal
 from services.router.handlers import Router
-from services.router.octets import octets_from
-from services.router.translate import call_from, progress_from
+from services.router.octets import octets_from, result_from, results_from
+from services.router.translate import call_from, check_batch, progress_from
 from services.runtime.metrics import Metrics, Name
+from services.runtime.status import status_of
 
 
 class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
@@ -42,6 +44,25 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         self, request: router_service_pb2.RouteCallRequest, context: object
     ) -> Any:  # octets, which the guard sends as they are
         return octets_from(self.decide(call_from(request)))
+
+    def BatchRouteCalls(
+        self, request: router_service_pb2.BatchRouteCallsRequest, context: object
+    ) -> Any:  # octets likewise
+        check_batch(len(request.requests))
+        return results_from(map(self._result, request.requests))
+
+    def StreamRouteCalls(
+        self, requests: Iterator[router_service_pb2.StreamRouteCallsRequest], context: object
+    ) -> Iterator[Any]:  # of octets
+        return (self._result(item.request) for item in requests)
+
+    def _result(self, request: router_service_pb2.RouteCallRequest) -> bytes:
+        """The RouteCallResult: whatever happens to one call, the others go on."""
+        try:
+            return result_from(octets_from(self.decide(call_from(request))))
+        except Exception as error:
+            result = router_service_pb2.RouteCallResult(error=status_of(error, "RouteCall"))
+            return result.SerializeToString()
 
     def ReportCallEvent(
         self, request: router_service_pb2.ReportCallEventRequest, context: object

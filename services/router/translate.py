@@ -32,6 +32,7 @@ _CALL_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII).fullmatch
 _TRUNK: Final = re.compile(r"[!-~]{0,64}", re.ASCII).fullmatch
 _LEGS: Final = frozenset[int](Leg)
 _KINDS: Final = frozenset[int](Kind)
+MOST_ITEMS: Final = 1000  # of a batch
 _YEAR_2000: Final = 946_684_800
 _YEAR_2100: Final = 4_102_444_800
 
@@ -62,6 +63,12 @@ def call_from(request: router_service_pb2.RouteCallRequest) -> Call:
     ):
         _invalid("call_id")
     return _new(Call, (carrier, call_id, request.caller, request.dialled, trunk))
+
+
+def check_batch(items: int) -> None:
+    """Whether a batch may have so many items. Raises InvalidArgument: BATCH_SIZE_INVALID."""
+    if not 0 < items <= MOST_ITEMS:
+        raise InvalidArgument("BATCH_SIZE_INVALID", limit=str(MOST_ITEMS))
 
 
 def progress_from(request: router_service_pb2.ReportCallEventRequest) -> Progress:

@@ -2,8 +2,8 @@
 
 One closure a method instead of interceptor objects a call keeps the cost at a few microseconds.
 Handlers raise `AxbridgeError`; they never call `context.abort`, and streaming handlers are
-generators that take a request iterator (no `context.read` or `write`). A threaded server's unary
-handler may answer octets, written by hand where a message would cost too much; they are sent as is.
+generators that take a request iterator (no `context.read` or `write`). A threaded server's handler
+may answer octets, written by hand where a message would cost too much; they are sent as is.
 
 The deadline policy: a call whose deadline has passed is not begun. A call without a deadline gets
 the server's default bound: in asyncio its handler is cancelled then; a thread cannot be cancelled,
@@ -16,14 +16,17 @@ status made by `status.to_status`; no text of an exception reaches the caller.
 import asyncio
 import contextlib
 import inspect
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 import grpc
 
-from services.runtime.errors import DeadlineExceeded, InvalidArgument
+from services.runtime.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
 from services.runtime.metrics import Metrics, Name
 from services.runtime.status import to_status
 
@@ -33,6 +36,15 @@ _NO_DEADLINE_SECONDS: Final = 10 * 365 * 86_400.0
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its type stubs only
 
 
+class Streams:
+    """Threads of a threaded server for streams, one each as long as it lasts: of the threads of
+    unary calls a few streams would leave none. One more refuses what comes beyond."""
+
+    def __init__(self, most: int) -> None:
+        self.places = threading.BoundedSemaphore(most)
+        self.pool = ThreadPoolExecutor(most + 1, thread_name_prefix="stream")
+
+
 @dataclass(frozen=True)
 class Guard:
     """What one server's handlers are wrapped with. `*_seconds` bound calls without a deadline."""
@@ -40,6 +52,7 @@ class Guard:
     metrics: Metrics
     unary_seconds: float = 10.0
     stream_seconds: float = 3600.0
+    streams: Streams | None = None  # of a threaded server
 
     def threaded(self, method: str, handler: Handler) -> Handler:
         """The handler for a threaded server."""
@@ -106,10 +119,14 @@ class Guard:
         observe, failed = self._recorders(method)
         decode, encode = _decoder(handler), _encoder(handler)
         streaming, bound = handler.request_streaming, self.stream_seconds
+        places = self.streams.places if self.streams else None
 
         def call(raw: Any, context: Any) -> Iterator[Any]:
             started = perf_counter()
+            placed = places is None or places.acquire(blocking=False)
             try:
+                if not placed:
+                    raise _overloaded()
                 remaining = context.time_remaining()
                 if remaining <= 0:
                     raise _late()
@@ -117,14 +134,18 @@ class Guard:
                 for answer in behaviour(map(decode, raw) if streaming else decode(raw), context):
                     if perf_counter() > until:
                         raise _late()
-                    yield encode(answer)
+                    yield answer if type(answer) is bytes else encode(answer)
             except Exception as error:
                 if _ended(error, context):
                     raise
                 context.abort_with_status(failed(error))  # which raises
             finally:
+                if placed and places is not None:
+                    places.release()
                 observe(perf_counter() - started)
 
+        if self.streams is not None:
+            call.experimental_thread_pool = self.streams.pool  # type: ignore[attr-defined]
         return call
 
     def _aio_unary(self, method: str, handler: Handler) -> Callable[[Any, Any], Awaitable[Any]]:
@@ -229,6 +250,10 @@ async def _within(seconds: float | None, work: Awaitable[Any]) -> Any:
         if limit.expired():
             raise _late() from None
         raise
+
+
+def _overloaded() -> ResourceExhausted:
+    return ResourceExhausted("OVERLOADED", retry_after=timedelta(seconds=1))
 
 
 def _late() -> DeadlineExceeded:

@@ -42,6 +42,7 @@ class Options:
     max_connection_age_seconds: int | None = None  # spreads clients behind a level-4 balancer
     ready_every_seconds: float = 0.5
     threads: int = 16  # of a ThreadedServer
+    streams: int = 64  # likewise, each with a thread of its own; more are refused (OVERLOADED)
     reuse_port: bool = False  # several processes share one port (SO_REUSEPORT)
 
     @classmethod

@@ -25,7 +25,7 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2
 
-from services.runtime.guard import Guard
+from services.runtime.guard import Guard, Streams
 from services.runtime.metrics import Metrics, Name
 from services.runtime.registration import CHANNEL_OPTIONS, Options, Registration
 from services.runtime.telemetry import logger
@@ -51,6 +51,7 @@ class ThreadedServer:
         self._stop: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._ready, self._draining = False, threading.Event()
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="rpc")
+        self._streams = Streams(options.streams)
         self._server: grpc.Server = grpc.server(
             self._pool,
             options=options.channel_arguments(),
@@ -69,7 +70,8 @@ class ThreadedServer:
         """Serves, and returns the port. Raises RuntimeError if the address cannot be bound."""
         names = [*self._registration.services]
         self._registration.add_own(self._health, aio=False)
-        guard = Guard(self._metrics, self._options.unary_seconds, self._options.stream_seconds)
+        seconds = self._options.unary_seconds, self._options.stream_seconds
+        guard = Guard(self._metrics, *seconds, self._streams)
         for service, handlers in self._registration.guarded(guard.threaded).items():
             self._server.add_registered_method_handlers(service, handlers)  # type: ignore[attr-defined]
         port = self._server.add_insecure_port(self._options.listen)
@@ -120,7 +122,8 @@ class ThreadedServer:
         self._health.enter_graceful_shutdown()
         time.sleep(self._options.drain_seconds)
         self._server.stop(self._options.grace_seconds).wait()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._streams.pool):
+            pool.shutdown(wait=False, cancel_futures=True)
         first: Exception | None = None
         for name, callback in self._stops:
             try:

@@ -197,6 +197,40 @@ def test_a_call_becomes_one_record(pod: SimpleNamespace, tmp_path: Path) -> None
     assert CallEvents(purge)
 
 
+def test_many_calls_at_once_are_decided_and_journalled_each(pod: SimpleNamespace) -> None:
+    world, switch = pod.world, pod.switch
+    x = world.number()
+    pod.binding.publish(world.route(x, "b1", A, B), world=world)
+    eventually(lambda: reason(pod, A, x) == "CONNECT", what="first connect")
+    for ask in (switch.batch, switch.stream):
+        name = ask.__name__
+        asked = [
+            switch.request(A, x, f"{name}-1"),
+            switch.request(A, x, "not one"),
+            switch.request(STRANGER, x, f"{name}-2"),
+            switch.request(B, x, f"{name}-3"),
+        ]
+        first, bad, refused, last = ask(asked)
+        assert first.response.connect.callee.e164 == B
+        assert (bad.error.code, bad.error.message) == (3, "malformed")
+        assert refused.response.refuse.reason == call_pb2.REFUSAL_REASON_NOT_BOUND
+        assert last.response.connect.callee.e164 == A
+    for size in (0, 1001):
+        with pytest.raises(grpc.RpcError) as caught:
+            switch.batch([switch.request(A, x)] * size)
+        assert reason_of(caught.value) == "BATCH_SIZE_INVALID"
+
+    def journalled() -> bool:
+        keys = {message.key() for message in pod.calls()}
+        return all(
+            f"cmcc/{name}-{number}".encode() in keys
+            for name in ("batch", "stream")
+            for number in (1, 2, 3)
+        )
+
+    eventually(journalled, what="the decisions on Kafka")
+
+
 def test_bad_input_and_health(pod: SimpleNamespace) -> None:
     eventually(lambda: reason(pod, A, "1") == "DIALLED_INVALID", what="a worker")
     for call_id, carrier in (("", "cmcc"), ("a b", "cmcc"), ("x" * 129, "cmcc"), ("1", "CMCC")):

@@ -1,10 +1,12 @@
 """What is written by hand is what the message gives, octet for octet."""
 
+from axbridge.router.v1 import call_pb2
+from axbridge.router.v1 import router_service_pb2 as rpc
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.router.domain import Decision, Refusal
-from services.router.octets import octets_from
+from services.router.octets import octets_from, result_from, results_from
 from services.router.translate import response_from
 from tests.unit.router.decisions import ENTRY, NOW, B, decision
 
@@ -36,3 +38,21 @@ def test_others() -> None:
     assert same(decision(Refusal.RELEASED))
     options = "ring_seconds=30;recording=a1,a2,b1,b2;mark=0"
     assert same(decision(entry=ENTRY._replace(options=options)))
+
+
+@given(
+    st.lists(st.binary(max_size=600), max_size=5), st.sampled_from((0, 127, 128, 511, 512, 9000))
+)
+def test_results(calls: list[bytes], size: int) -> None:
+    answers = [
+        rpc.RouteCallResponse(refuse=call_pb2.Refuse(announcement=call.hex())).SerializeToString()
+        for call in (*calls, bytes(size))
+    ]
+    results = [
+        rpc.RouteCallResult(response=rpc.RouteCallResponse.FromString(answer)) for answer in answers
+    ]
+    assert [result_from(answer) for answer in answers] == [r.SerializeToString() for r in results]
+    assert (
+        results_from(map(result_from, answers))
+        == rpc.BatchRouteCallsResponse(results=results).SerializeToString()
+    )

@@ -233,6 +233,24 @@ def test_more_calls_than_allowed_are_refused() -> None:
     assert code_of(caught) is Code.RESOURCE_EXHAUSTED
 
 
+def test_streams_have_threads_of_their_own_and_no_more_than_allowed() -> None:
+    with serving_threaded(options=Options(threads=1, streams=1)) as served:
+        asked: queue.SimpleQueue[StringValue | None] = queue.SimpleQueue()
+        both: Any = served.channel.stream_stream(
+            f"/{SERVICE}/Both", StringValue.SerializeToString, StringValue.FromString
+        )
+        answers = both(iter(asked.get, None), timeout=60)
+        asked.put(StringValue(value="first"))
+        assert next(answers).value == "first"
+        assert served.say("Unary", "a") == ["a"]
+        with pytest.raises(grpc.RpcError) as caught:
+            served.say("Both", "a")
+        assert reason_of(caught.value) == "OVERLOADED"
+        asked.put(None)
+        assert list(answers) == []
+        assert served.say("Both", "a") == ["a"]
+
+
 def test_two_servers_share_a_port_only_if_asked_to() -> None:
     metrics = Metrics("sample")
     first = ThreadedServer(Options(reuse_port=True), metrics)
