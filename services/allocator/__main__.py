@@ -2,10 +2,10 @@
 
 import sys
 
+from services.allocator.cells import SERVICE
 from services.allocator.maintenance import maintain
 from services.allocator.service import start
 from services.allocator.settings import AllocatorSettings
-from services.allocator.store import SERVICE
 from services.runtime.maintenance import command
 from services.runtime.server import run
 from services.runtime.settings import load

@@ -1,15 +1,12 @@
-"""What a pool, a block, a number and a lease are, and which of them are well formed. Pure.
+"""What a pool, a block, a number and a lease are. Pure.
 
-Refuses names and digits that are not of the one form everything else relies on. Invariant: whoever
-holds a value of these types need not check it again.
+Refuses to know how they are named or stored. Invariant: whoever holds a value of these types need
+not check it again.
 """
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
-
-from services.runtime.errors import InvalidArgument
 
 MAX_PAIRS: Final = 200  # AXB pairs on one shared number (domain.md)
 BLOCK_SIZE: Final = 10_000  # serials behind the 11 managed digits
@@ -21,10 +18,11 @@ LEASE_RANGE_MS: Final = (1000, 600_000)
 MAX_ITEMS: Final = 200
 TAG_OCTETS: Final = 16
 MAX_REASON: Final = 200
-
-_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
-_BLOCK: Final = re.compile(r"700\d{8}", re.ASCII)
-_NUMBER: Final = re.compile(r"700\d{12}", re.ASCII)
+MAX_AREAS: Final = 8
+IMPORT_RANGE_MS: Final = (60_000, 30 * DAY_MS)
+# Upper ends of the classes in which a shared pool's numbers are counted by their pairs; the last
+# class has what is above. As in store/number.lua.
+SPREAD: Final = (0, 1, 5, 20, 50, 100, 150, 199)
 
 
 class Policy(Enum):
@@ -42,6 +40,25 @@ class State(Enum):
     BOUND = "bound"
     COOLING = "cooling"
     LOCKED = "locked"
+    RESERVED = "reserved"
+    SUSPENDED = "suspended"
+    RETIRED = "retired"
+
+
+class BlockState(Enum):
+    """Where a block is in its life; the values are those of the proto and of the store."""
+
+    ACTIVE = 1
+    SUSPENDED = 2
+    RETIRING = 3
+    RETIRED = 4
+
+
+class Mark(Enum):
+    """What an operator sets on a number."""
+
+    LOCK = "lock"
+    RESERVE = "reserve"
 
 
 class Change(Enum):
@@ -51,6 +68,8 @@ class Change(Enum):
     LEASE_RAN_OUT = 2
     LOCKED = 3
     UNLOCKED = 4
+    RESERVED = 5
+    UNRESERVED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +92,37 @@ class PoolId:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A tenant's numbers. Nothing of it changes after its creation."""
+    """A tenant's numbers. Nothing of it changes after its creation. `pair_cooling_ms` is 0 where
+    parties are not remembered."""
 
     id: PoolId
     policy: Policy
     cooling_ms: int
     created_ms: int
+    pair_cooling_ms: int = 0
+
+    @property
+    def rest_ms(self) -> int:
+        """What rests after a binding: an exclusive number, or the parties on a shared one."""
+        shared = self.policy is Policy.SHARED
+        return self.pair_cooling_ms or self.cooling_ms if shared else self.cooling_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Ten thousand numbers that feed one pool for good."""
+    """Ten thousand numbers that feed one pool for good. `area` is empty or a code of 6 digits."""
 
     block: str
     pool: PoolId
     created_ms: int
+    area: str = ""
+    state: BlockState = BlockState.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """One number as it stands. `cool_until_ms` is 0 unless it cools."""
+    """One number as it stands. `cool_until_ms` is 0 unless it cools. `history`: the states it came
+    to, and when, oldest first."""
 
     number: str
     pool: PoolId
@@ -100,6 +130,22 @@ class Number:
     pairs: int
     cool_until_ms: int
     version: int
+    history: tuple[tuple[State, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which number is wanted: one by name, or areas in their order (`strict`: and no other); the
+    parties' last one if it can be had; one at random."""
+
+    number: str = ""
+    areas: tuple[str, ...] = ()
+    strict: bool = False
+    sticky: bool = False
+    random: bool = False
+
+
+ANY: Final = Selection()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -108,6 +154,7 @@ class Wish:
 
     tags: tuple[bytes, ...] = ()
     excluded: tuple[str, ...] = ()
+    selection: Selection = ANY
 
     def __repr__(self) -> str:
         return f"<Wish of {len(self.tags)} parties without {len(self.excluded)} numbers>"
@@ -120,19 +167,58 @@ class Lease:
     number: str
     epoch: int
     deadline_ms: int = 0
+    sticky: bool = False
+
+
+class Refused(Enum):
+    """Why a wish got no lease; the values are reasons of errors."""
+
+    EXHAUSTED = "POOL_EXHAUSTED"
+    AREA = "AREA_EXHAUSTED"
+    UNAVAILABLE = "NUMBER_UNAVAILABLE"
+    UNKNOWN = "NUMBER_NOT_FOUND"
+    FOREIGN = "NUMBER_FOREIGN"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A wish that got no lease. `why`: what stands against a number that was named."""
+
+    reason: Refused
+    why: str = ""
+    selection: Selection = ANY
 
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """The answer to one LeaseNumbers: per wish a lease, or None where no number could take it."""
+    """The answer to one LeaseNumbers: per wish a lease, or why there is none."""
 
     pool: Pool
-    leases: tuple[Lease | None, ...]
+    leases: tuple[Lease | Refusal, ...]
+
+    @property
+    def given(self) -> list[Lease]:
+        """Those that are leases."""
+        return [lease for lease in self.leases if isinstance(lease, Lease)]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Import:
+    """A number that is in use already, and until when it waits for its binding."""
+
+    number: str
+    import_id: str
+    until_ms: int
+    tags: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Import {self.import_id} of {self.number}>"
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Numbers of a pool by state, each counted once, and its live bindings."""
+    """Numbers of a pool by state, each counted once, and its live bindings. `spread`: numbers of a
+    shared pool by the classes of SPREAD, from the second on."""
 
     total: int
     free: int
@@ -141,6 +227,10 @@ class Statistics:
     cooling: int
     locked: int
     pairs: int
+    reserved: int = 0
+    suspended: int = 0
+    retired: int = 0
+    spread: tuple[int, ...] = ()
 
 
 class RouteState(Enum):
@@ -165,35 +255,3 @@ class RouteChange:
 
     def __repr__(self) -> str:
         return f"<RouteChange {self.state.name} {self.number}/{self.binding} v{self.version}>"
-
-
-def pool_id(name: str, field: str = "name") -> PoolId:
-    """The pool that a resource name names. Raises InvalidArgument (INVALID_FIELD)."""
-    parts = name.split("/")
-    if len(parts) == 4 and parts[0] == "tenants" and parts[2] == "pools":
-        tenant, pool = parts[1], parts[3]
-        if _NAME.fullmatch(tenant) and _NAME.fullmatch(pool):
-            return PoolId(tenant, pool)
-    raise InvalidArgument("INVALID_FIELD", "not tenants/{tenant}/pools/{pool}", field=field)
-
-
-def block_digits(name: str) -> str:
-    """The 11 digits in `blocks/{block}`. Raises InvalidArgument (BLOCK_INVALID)."""
-    digits = name.removeprefix("blocks/")
-    if not name.startswith("blocks/") or not _BLOCK.fullmatch(digits):
-        raise InvalidArgument("BLOCK_INVALID", "not blocks/ and 11 digits that begin with 700")
-    return digits
-
-
-def number_digits(name: str) -> str:
-    """The 15 digits in `numbers/{number}`. Raises InvalidArgument (NUMBER_INVALID)."""
-    if not name.startswith("numbers/"):
-        raise InvalidArgument("NUMBER_INVALID", "not numbers/ and 15 digits that begin with 700")
-    return middle_number(name.removeprefix("numbers/"))
-
-
-def middle_number(digits: str) -> str:
-    """The digits of a number of the 700 range. Raises InvalidArgument (NUMBER_INVALID)."""
-    if not _NUMBER.fullmatch(digits):
-        raise InvalidArgument("NUMBER_INVALID", "not 15 digits that begin with 700")
-    return digits

@@ -15,7 +15,8 @@ from services.runtime.clock import SystemClock
 from services.runtime.maintenance import maintained
 
 _COUNTED: Final = (b"leased", b"bound", b"locked")  # with leases, or how they ended
-_LEASED: Final = (b"v", b"lv", b"leases", b"until")  # of a number
+_LEASED: Final = (b"v", b"lv", b"leases", b"until", b"h", b"ls")  # of a number; h, ls: its history
+_OWN: Final = (b"gen", b"sq", b"epoch")  # of this store: nothing in Kafka says the same
 
 
 def maintain(command: str, settings: AllocatorSettings) -> int:
@@ -37,9 +38,13 @@ def comparable(name: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value if kind not in ("counter",) else None
     if kind == "pool":
-        return {part: held for part, held in value.items() if part not in _COUNTED and held != b"0"}
+        return {
+            part: held
+            for part, held in value.items()
+            if part not in (*_COUNTED, *_OWN) and held != b"0"
+        }
     if kind == "block":
-        return {part: held for part, held in value.items() if part not in (b"version", b"epoch")}
+        return {part: held for part, held in value.items() if part not in (b"version", *_OWN)}
     if kind == "number":
         kept = {
             part: held

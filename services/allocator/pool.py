@@ -7,7 +7,7 @@ changes, since cursors that stand in Kafka are counted in it.
 """
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -74,25 +74,53 @@ class Window:
     numbers: Sequence[str]
 
 
-def windows(
-    cursors: Mapping[str, int],
-    wanted: int,
-    permutation: Callable[[str], Permutation],
-    below: Callable[[int], int],
-) -> list[Window]:
-    """At least `wanted` fresh numbers from blocks chosen unpredictably, fewer if there are no more.
+class Walk:
+    """A pool's active blocks, and how far each was walked when last heard of. What it offers costs
+    the same with three thousand blocks as with one."""
 
-    `cursors` are all blocks of the pool with how far each is walked; `below(n)` is a random number
-    of 0 to n - 1.
-    """
-    unwalked = [block for block, cursor in cursors.items() if cursor < BLOCK_SIZE]
-    chosen: list[Window] = []
-    while wanted > 0 and unwalked:
-        last = len(unwalked) - 1
-        pick = below(last + 1)
-        unwalked[pick], unwalked[last] = unwalked[last], unwalked[pick]
-        block = unwalked.pop()
-        numbers = permutation(block).numbers(cursors[block], wanted)
-        chosen.append(Window(block, cursors[block], numbers))
-        wanted -= len(numbers)
-    return chosen
+    def __init__(self, blocks: Iterable[tuple[str, int, str]]) -> None:
+        """`blocks`: digits, cursor and area of each."""
+        self._cursors: dict[str, int] = {}
+        self._unwalked: dict[str, list[str]] = {}
+        for block, cursor, area in blocks:
+            self._cursors[block] = cursor
+            for scope in scopes(area):
+                self._unwalked.setdefault(scope, []).append(block)
+
+    def moved(self, block: str, cursor: int) -> None:
+        """A block's cursor as just learnt."""
+        self._cursors[block] = cursor
+
+    def windows(
+        self,
+        wanted: Mapping[str, int],
+        permutation: Callable[[str], Permutation],
+        below: Callable[[int], int],
+    ) -> list[Window]:
+        """At least as many fresh numbers per area (empty: any) as wanted, from blocks chosen
+        unpredictably; fewer if there are no more. `below(n)` is a random number of 0 to n - 1."""
+        chosen: dict[str, Window] = {}
+        for scope, left in wanted.items():
+            unwalked, at = self._unwalked.get(scope, []), 0
+            while left > 0 and at < len(unwalked):
+                pick = at + below(len(unwalked) - at)
+                unwalked[at], unwalked[pick] = unwalked[pick], unwalked[at]
+                block = unwalked[at]
+                start = self._cursors[block]
+                if start >= BLOCK_SIZE:
+                    unwalked[at] = unwalked[-1]
+                    unwalked.pop()
+                    continue
+                if block not in chosen:  # else an area before this one has it
+                    chosen[block] = Window(block, start, permutation(block).numbers(start, left))
+                left -= len(chosen[block].numbers)
+                at += 1
+        return list(chosen.values())
+
+
+def scopes(area: str) -> tuple[str, ...]:
+    """The areas whose leases a block of `area` serves: every one, its province, its city."""
+    if not area:
+        return ("",)
+    province = f"{area[:2]}0000"
+    return ("", area) if area == province else ("", province, area)

@@ -11,12 +11,16 @@ from typing import Protocol
 
 from services.allocator.domain import (
     Block,
+    BlockState,
+    Import,
     Lease,
     Leased,
+    Mark,
     Number,
     Pool,
     PoolId,
     RouteChange,
+    State,
     Statistics,
     Wish,
 )
@@ -24,8 +28,8 @@ from services.allocator.domain import (
 Position = tuple[str, int]
 
 
-class NumberStore(Protocol):
-    """Pools, blocks and numbers of one cell.
+class Catalogue(Protocol):
+    """Pools and blocks of one cell.
 
     Methods said to be *recorded* return only once Kafka has acknowledged the event, and raise
     Unavailable (LOG_UNAVAILABLE) if that takes too long: it is applied, a repeat waits again.
@@ -39,6 +43,10 @@ class NumberStore(Protocol):
         """Raises NotFound (POOL_NOT_FOUND)."""
         ...
 
+    async def list_pools(self, tenant: str, after: str, limit: int) -> Sequence[Pool]:
+        """The tenant's pools whose names follow `after`, by name."""
+        ...
+
     async def register_block(self, block: Block) -> Block:
         """The block of these digits: this one, or the one that was there. Recorded.
 
@@ -47,8 +55,46 @@ class NumberStore(Protocol):
         """
         ...
 
+    async def get_block(self, block: str) -> Block:
+        """Raises NotFound (BLOCK_NOT_FOUND)."""
+        ...
+
+    async def list_blocks(self, pool: PoolId, after: str, limit: int) -> Sequence[Block]:
+        """The pool's blocks behind `after`, by digits. Raises NotFound (POOL_NOT_FOUND)."""
+        ...
+
+    async def change_block(self, block: str, wanted: BlockState, reason: str) -> Block:
+        """Suspends, resumes (ACTIVE) or retires (RETIRING; RETIRED at once if it is empty).
+        Nothing happens where it is so already. Recorded.
+
+        Raises:
+            NotFound: BLOCK_NOT_FOUND.
+            FailedPrecondition: BLOCK_STATE.
+        """
+        ...
+
+    async def retire_drained(self) -> int:
+        """Retires the retiring blocks on which nothing is leased or bound any more; how many."""
+        ...
+
+    async def statistics(self, pool: PoolId) -> Statistics:
+        """Counts that are kept: the cost grows with the blocks in use, not with the numbers.
+        Raises NotFound (POOL_NOT_FOUND)."""
+        ...
+
+
+class NumberStore(Protocol):
+    """Numbers and leases of one cell. *Recorded* as in Catalogue."""
+
     async def get_number(self, number: str) -> Number:
         """Raises NotFound (NUMBER_NOT_FOUND): it lies in no registered block."""
+        ...
+
+    async def list_numbers(
+        self, pool: PoolId, after: str, limit: int, state: State | None
+    ) -> tuple[Sequence[Number], str]:
+        """Numbers behind `after` that were touched (and are in `state`), by digits, and the last
+        one looked at: empty if there are no more. Raises NotFound (POOL_NOT_FOUND)."""
         ...
 
     async def lease(self, pool: PoolId, wishes: Sequence[Wish], duration_ms: int) -> Leased:
@@ -63,24 +109,21 @@ class NumberStore(Protocol):
         """
         ...
 
+    async def import_numbers(self, pool: PoolId, imports: Sequence[Import]) -> Leased:
+        """Leases the numbers by name, for days. One that stands under the same id answers what
+        stands. Recorded. Raises NotFound (POOL_NOT_FOUND)."""
+        ...
+
     async def return_leases(self, leases: Sequence[Lease]) -> int:
         """Frees the leases that are live, at once; how many were. Not recorded, as `lease`."""
         ...
 
-    async def lock(self, number: str, reason: str, time_ms: int) -> Number:
-        """Takes a number out of use; one that is locked stays so. Recorded.
+    async def mark(self, number: str, mark: Mark, on: bool, reason: str, time_ms: int) -> Number:
+        """Sets a mark or takes it away; nothing happens where it is so already. Recorded.
 
         Raises:
             NotFound: NUMBER_NOT_FOUND.
         """
-        ...
-
-    async def unlock(self, number: str, reason: str) -> Number:
-        """Ends a lock, if there is one. Recorded. Raises NotFound (NUMBER_NOT_FOUND)."""
-        ...
-
-    async def statistics(self, pool: PoolId) -> Statistics:
-        """Counts that are kept, never made by a scan. Raises NotFound (POOL_NOT_FOUND)."""
         ...
 
 

@@ -1,11 +1,12 @@
 """Restores and repairs the cell from Kafka: implements runtime.rebuild.Rebuild.
 
-What a flushed store loses and how it comes back: pools, blocks with their cursors and locks stand
-in `allocator.state.v1`; what is bound or cools is folded anew from `binding.routes.v1`, from its
-beginning to the end it has now; both before anyone may lease again. Open leases are gone. Numbers
-below a cursor that are then neither bound, cooling nor locked may be in a binding's hands under a
-forgotten lease: in an exclusive pool they cool. Numbers leased above the cursor that Kafka knows
-(their lease was not acknowledged yet) may be leased a second time; binding refuses one of the two.
+What a flushed store loses and how it comes back: pools, blocks with their cursors and states,
+locks, reserves and imports stand in `allocator.state.v1`; what is bound or cools, and which parties
+rest from which number, is folded anew from `binding.routes.v1`, from its beginning to the end it
+has now; both before anyone may lease again. Open leases are gone. Numbers below a cursor that are
+then neither bound, cooling nor locked may be in a binding's hands under a forgotten lease: in an
+exclusive pool they cool. Numbers leased above the cursor that Kafka knows (their lease was not
+acknowledged yet) may be leased a second time; binding refuses one of the two.
 
 Invariant: nothing is written before everything of `allocator.state.v1` was read, since a block may
 stand before its pool on another partition.
@@ -18,7 +19,7 @@ from axbridge.allocator.v1 import events_pb2
 from axbridge.runtime.v1 import outbox_pb2
 from google.protobuf.message import DecodeError
 
-from services.allocator import translate
+from services.allocator import messages
 from services.allocator.domain import PoolId
 from services.allocator.fold import CellRouteFold
 from services.allocator.pool import Permutation
@@ -28,7 +29,7 @@ from services.runtime.cell import Argument, Cell, unavailable
 from services.runtime.choice import FIRST_CELL
 from services.runtime.clock import Clock
 from services.runtime.consumer import Position
-from services.runtime.envelope import header_int
+from services.runtime.envelope import header_int, header_text
 from services.runtime.errors import Malformed, contradicted
 from services.runtime.keyring import KeyRing
 from services.runtime.rebuild import read_to_end
@@ -37,7 +38,8 @@ from services.runtime.topics import ALLOCATOR_STATE, BINDING_ROUTES, partition_o
 
 _WALKED_AT_ONCE: Final = 500
 _FOLDED_AT_ONCE: Final = 500
-_KINDS: Final = ("pool", "block", "lock")  # in the order in which they need each other
+# In the order in which they need each other.
+_KINDS: Final = ("pool", "block", "lock", "reserve", "import")
 
 
 class AllocatorRebuild:
@@ -137,8 +139,8 @@ class AllocatorRebuild:
         return kind, rest.partition("@")[0]
 
     def _ours(self, record: Record) -> bool:
-        """Cells share the topic; each restores its own records."""
-        return record.envelope.source == self._cell.source
+        """Cells share the topic; each restores its own. A record without a source is nobody's."""
+        return header_text(record.headers, "ce_source") == self._cell.source
 
     async def _restore(self, kind: str, rest: str, record: Record, epoch: bytes) -> None:
         state = events_pb2.StateRecord()
@@ -147,21 +149,28 @@ class AllocatorRebuild:
         except DecodeError:
             raise Malformed("STATE_MALFORMED", topic=record.topic) from None  # ends the heal
         version = _version(record)
-        if kind == "lock":
-            lock = state.lock.SerializeToString() if record.value else b""
-            await self._call(epoch, "restore_lock", rest, version, lock)
-        elif record.value is None:  # a repair has overruled it
+        if kind in ("lock", "reserve"):
+            mark = state.lock if kind == "lock" else state.reserve
+            stands = mark.SerializeToString() if record.value else b""
+            await self._call(epoch, "restore_mark", rest, version, kind, stands)
+        elif record.value is None:  # it is over, or a repair has overruled it
             return
         elif kind == "pool":
             data = state.pool.SerializeToString()
-            pool = translate.pool_stored(data)
-            settings = (pool.policy.value, pool.cooling_ms, data)
+            pool = messages.pool_stored(data)
+            settings = (pool.policy.value, pool.cooling_ms, pool.pair_cooling_ms, data)
             await self._call(epoch, "restore_pool", rest, version, *settings)
-        else:
-            data = state.block.block.SerializeToString()
-            path = translate.block_stored(data).pool.path
+        elif kind == "block":
+            block = messages.block_of(state.block.block)
             walked = (state.block.cursor, state.block.lease_epoch)
-            await self._call(epoch, "restore_block", rest, version, path, *walked, data)
+            place = (block.pool.path, *walked, block.area, block.state.value)
+            data = messages.block_base(block)
+            await self._call(epoch, "restore_block", rest, version, *place, data)
+        else:
+            held = getattr(state, "import")
+            until = messages.millis(held.expire_time)
+            lease = (held.import_id, held.lease_epoch, until, record.partition)
+            await self._call(epoch, "restore_import", held.number, version, *lease)
 
     async def _refold(self, epoch: bytes) -> None:
         """Folds the routes from their beginning. Malformed ones were parked when first seen."""
@@ -176,7 +185,7 @@ class AllocatorRebuild:
                     position = (record.topic, record.partition)
                     moved[position] = (at.get(position, 0), record.offset + 1)
                     try:
-                        items.append((position, record.offset, translate.route_change(record)))
+                        items.append((position, record.offset, messages.route_change(record)))
                     except Malformed:
                         continue
                 while True:
@@ -193,7 +202,7 @@ class AllocatorRebuild:
         await fold.follow([], {p: (at.get(p, 0), end) for p, end in ends.items()})
 
     async def _rest_walked(self, state: events_pb2.StateRecord, epoch: bytes) -> None:
-        block = translate.block_stored(state.block.block.SerializeToString())
+        block = messages.block_of(state.block.block)
         numbers = self._permutation(block.pool, block.block).numbers(0, state.block.cursor)
         for first in range(0, len(numbers), _WALKED_AT_ONCE):
             some = numbers[first : first + _WALKED_AT_ONCE]

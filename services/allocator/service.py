@@ -11,14 +11,17 @@ from typing import Any, NamedTuple
 from axbridge.allocator.v1 import allocator_service_pb2_grpc as pb_grpc
 from confluent_kafka.admin import AdminClient
 
+from services.allocator.catalogue import CellCatalogue
+from services.allocator.cells import SERVICE, functions
 from services.allocator.fold import CellRouteFold
 from services.allocator.handlers import Allocator
 from services.allocator.rebuild import AllocatorRebuild
 from services.allocator.servicer import AllocatorServicer
 from services.allocator.settings import AllocatorSettings
-from services.allocator.store import SERVICE, CellNumberStore, functions
+from services.allocator.store import CellNumberStore
 from services.allocator.subscriber import RouteSubscriber
 from services.allocator.sweeper import LeaseSweeper
+from services.allocator.upkeep import Upkeep
 from services.runtime import topics
 from services.runtime.cell import Cell
 from services.runtime.clock import Clock, SystemClock
@@ -60,13 +63,15 @@ async def start(settings: AllocatorSettings) -> tuple[AioServer, int]:
     kafka, clock, metrics = settings.kafka_bootstrap, SystemClock(), Metrics(SERVICE)
     cell = cell_of(settings)
     counts, store, rebuild = parts_of(settings, cell, clock)
+    catalogue = CellCatalogue(cell, counts)
     fold, readiness = CellRouteFold(cell), Readiness(cell)
     routes = counts[topics.BINDING_ROUTES.name]
     sweeper = LeaseSweeper(store, fold, kafka, routes, metrics)
+    upkeep = Upkeep(catalogue)
     server = AioServer(Options.of(settings), metrics, lambda: readiness.ready)
     health = HealthEndpoint(settings.health_listen, metrics.registry, server.is_ready)
     register = pb_grpc.add_AllocatorServiceServicer_to_server
-    server.add(register, AllocatorServicer(Allocator(store, clock), clock, metrics))
+    server.add(register, AllocatorServicer(Allocator(catalogue, store, clock), clock, metrics))
 
     def task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task whose failure ends the process: nothing is followed or relayed half."""
@@ -78,7 +83,7 @@ async def start(settings: AllocatorSettings) -> tuple[AioServer, int]:
 
     await cell.open()
     tasks = [
-        task(Owner(cell, kafka, rebuild, jobs=[sweeper.run]).run()),
+        task(Owner(cell, kafka, rebuild, jobs=[sweeper.run, upkeep.run]).run()),
         task(RouteSubscriber(kafka, cell.name, fold, metrics).run()),
         task(readiness.run()),
     ]

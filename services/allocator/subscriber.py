@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from services.allocator import translate
+from services.allocator import messages
 from services.allocator.domain import RouteChange
 from services.allocator.ports import Contradicted, Position, RouteFold
 from services.runtime.consumer import Follower
@@ -111,7 +111,7 @@ class RouteSubscriber:
         follower: Follower[RouteChange] = Follower(
             self._bootstrap,
             [BINDING_ROUTES.name],
-            translate.route_change,
+            messages.route_change,
             RouteSink(self._fold, asyncio.get_running_loop(), self._metrics, parker),
             parker,
             group=self._group,

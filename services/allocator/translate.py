@@ -1,117 +1,78 @@
-"""Requests and records to domain values and back. Pure; total both ways.
+"""Requests to domain values, and domain values to answers. Pure; total both ways.
 
 Refuses whatever the contract does not allow, each with its field. Invariant: a domain value that
 leaves here is well formed, and an answer says nothing that the domain value does not.
 """
 
+import base64
+import binascii
+import uuid
 from collections.abc import Sequence
 from typing import Final
 
 from axbridge.allocator.v1 import allocator_service_pb2 as service_pb2
-from axbridge.allocator.v1 import events_pb2, number_pb2
-from axbridge.binding.v1 import binding_pb2
-from axbridge.binding.v1 import events_pb2 as binding_events_pb2
+from axbridge.allocator.v1 import number_pb2
+from axbridge.type.v1 import selection_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from services.allocator import domain
-from services.allocator.domain import Block, Lease, Leased, Number, Pool, PoolId, RouteState
-from services.runtime.errors import InvalidArgument, Malformed
-from services.runtime.record import Record
+from services.allocator import domain, names
+from services.allocator.domain import (
+    Block,
+    Import,
+    Lease,
+    Leased,
+    Pool,
+    PoolId,
+    Refusal,
+    Refused,
+    Selection,
+)
+from services.allocator.messages import POLICY, POLICY_OUT, STATES, duration, millis, timestamp
+from services.runtime.errors import InvalidArgument
 from services.runtime.status import DOMAIN
 
-_POLICY: Final = {
-    number_pb2.POOL_POLICY_EXCLUSIVE: domain.Policy.EXCLUSIVE,
-    number_pb2.POOL_POLICY_SHARED: domain.Policy.SHARED,
-}
-_POLICY_OUT: Final = {policy: value for value, policy in _POLICY.items()}
-_STATE_OUT: Final = {
-    domain.State.FREE: number_pb2.NUMBER_STATE_FREE,
-    domain.State.LEASED: number_pb2.NUMBER_STATE_LEASED,
-    domain.State.BOUND: number_pb2.NUMBER_STATE_BOUND,
-    domain.State.COOLING: number_pb2.NUMBER_STATE_COOLING,
-    domain.State.LOCKED: number_pb2.NUMBER_STATE_LOCKED,
-}
-_ROUTE_STATE: Final = {
-    binding_pb2.BINDING_STATE_ACTIVE: RouteState.ACTIVE,
-    binding_pb2.BINDING_STATE_RELEASED: RouteState.RELEASED,
+_PAGE: Final = (1000, 100)  # at most, by default
+_REFUSALS: Final = {
+    Refused.EXHAUSTED: (
+        code_pb2.RESOURCE_EXHAUSTED,
+        "no number of the pool can take these parties",
+    ),
+    Refused.AREA: (code_pb2.RESOURCE_EXHAUSTED, "no number of these areas can take these parties"),
+    Refused.UNAVAILABLE: (code_pb2.FAILED_PRECONDITION, "the number cannot be given out now"),
+    Refused.UNKNOWN: (code_pb2.NOT_FOUND, "no registered block holds the number"),
+    Refused.FOREIGN: (code_pb2.PERMISSION_DENIED, "the number belongs to another pool"),
 }
 
 
 def pool_in(message: number_pb2.Pool, now_ms: int) -> Pool:
     """The pool to create. Raises InvalidArgument."""
-    policy = _POLICY.get(message.policy)
+    policy = POLICY.get(message.policy)
     if policy is None:
         raise _invalid("pool.policy", "EXCLUSIVE or SHARED")
     cooling = domain.DEFAULT_COOLING_MS
     if message.HasField("cooling"):
         cooling = _span(message.cooling, domain.COOLING_RANGE_MS, "pool.cooling")
-    return Pool(domain.pool_id(message.name, "pool.name"), policy, cooling, now_ms)
-
-
-def pool_out(pool: Pool) -> number_pb2.Pool:
-    """The resource."""
-    return number_pb2.Pool(
-        name=pool.id.name,
-        policy=_POLICY_OUT[pool.policy],
-        cooling=duration(pool.cooling_ms),
-        create_time=timestamp(pool.created_ms),
-    )
-
-
-def pool_stored(data: bytes) -> Pool:
-    """The pool from its stored bytes, which `pool_out` made. Loading checks no range anew."""
-    message = number_pb2.Pool.FromString(data)
-    return Pool(
-        domain.pool_id(message.name),
-        _POLICY[message.policy],
-        _ms(message.cooling),
-        _ms(message.create_time),
-    )
+    pair = cooling if policy is domain.Policy.SHARED else 0
+    if message.HasField("pair_cooling"):
+        # A pair that rests less than its number would rest as long as that all the same.
+        within = (cooling, domain.COOLING_RANGE_MS[1])
+        pair = _span(message.pair_cooling, within, "pool.pair_cooling")
+    return Pool(names.pool_id(message.name, "pool.name"), policy, cooling, now_ms, pair)
 
 
 def block_in(message: number_pb2.Block, now_ms: int) -> Block:
-    """The block to register. Raises InvalidArgument (BLOCK_INVALID, INVALID_FIELD)."""
-    digits = domain.block_digits(message.name)
-    return Block(digits, domain.pool_id(message.pool, "block.pool"), now_ms)
-
-
-def block_out(block: Block) -> number_pb2.Block:
-    """The resource."""
-    return number_pb2.Block(
-        name=f"blocks/{block.block}",
-        pool=block.pool.name,
-        create_time=timestamp(block.created_ms),
-    )
-
-
-def block_stored(data: bytes) -> Block:
-    """The block from its stored bytes, which `block_out` made."""
-    message = number_pb2.Block.FromString(data)
-    return block_in(message, _ms(message.create_time))
-
-
-def number_out(number: Number) -> number_pb2.Number:
-    """The resource."""
-    message = number_pb2.Number(
-        name=f"numbers/{number.number}",
-        pool=number.pool.name,
-        state=_STATE_OUT[number.state],
-        pairs=number.pairs,
-        version=number.version,
-    )
-    if number.cool_until_ms:
-        message.cool_until.CopyFrom(timestamp(number.cool_until_ms))
-    return message
+    """The block to register. Raises InvalidArgument."""
+    digits = names.block_digits(message.name)
+    area = message.area and names.area_code(message.area, "block.area")
+    return Block(digits, names.pool_id(message.pool, "block.pool"), now_ms, area)
 
 
 def wishes_in(
     request: service_pb2.LeaseNumbersRequest,
 ) -> tuple[PoolId, list[domain.Wish], int]:
     """Pool, wishes and life of the leases in ms. Raises InvalidArgument."""
-    pool = domain.pool_id(request.parent, "parent")
+    pool = names.pool_id(request.parent, "parent")
     if not 1 <= len(request.items) <= domain.MAX_ITEMS:
         raise _invalid("items", "1 to 200 items")
     life = domain.DEFAULT_LEASE_MS
@@ -121,43 +82,88 @@ def wishes_in(
 
 
 def _wish(item: service_pb2.LeaseItem) -> domain.Wish:
-    tags = tuple(item.party_tags)
-    if any(len(tag) != domain.TAG_OCTETS for tag in tags) or len(tags) > domain.MAX_ITEMS:
-        raise _invalid("items.party_tags", "at most 200 tags of 16 octets")
     if len(item.excluded_numbers) > domain.MAX_ITEMS:
         raise _invalid("items.excluded_numbers", "at most 200 numbers")
-    return domain.Wish(tags, tuple(domain.middle_number(n) for n in item.excluded_numbers))
+    excluded = tuple(names.middle_number(n) for n in item.excluded_numbers)
+    tags = _tags(item.party_tags, domain.MAX_ITEMS)
+    if not item.HasField("selection"):
+        return domain.Wish(tags, excluded)
+    return domain.Wish(tags, excluded, selection_in(item.selection))
+
+
+def _tags(tags: Sequence[bytes], most: int) -> tuple[bytes, ...]:
+    if any(len(tag) != domain.TAG_OCTETS for tag in tags) or len(tags) > most:
+        raise _invalid("items.party_tags", f"at most {most} tags of 16 octets")
+    return tuple(tags)
+
+
+def selection_in(message: selection_pb2.Selection) -> Selection:
+    """Which number is wanted. Raises InvalidArgument (NUMBER_INVALID, AREA_INVALID,
+    INVALID_FIELD)."""
+    field = "items.selection"
+    if len(message.areas) > domain.MAX_AREAS:
+        raise _invalid(f"{field}.areas", "at most 8 areas")
+    known = (
+        (message.area_match, selection_pb2.AreaMatch, "area_match"),
+        (message.stickiness, selection_pb2.Stickiness, "stickiness"),
+        (message.order, selection_pb2.SelectionOrder, "order"),
+    )
+    for value, enum, name in known:
+        if value not in enum.values():
+            raise _invalid(f"{field}.{name}", "not a value of the contract")
+    selection = Selection(
+        number=message.number and names.middle_number(message.number),
+        areas=tuple(names.area_code(area, f"{field}.areas") for area in message.areas),
+        strict=message.area_match == selection_pb2.AREA_MATCH_STRICT,
+        sticky=message.stickiness == selection_pb2.STICKINESS_SAME,
+        random=message.order == selection_pb2.SELECTION_ORDER_RANDOM,
+    )
+    if selection.number and (selection.areas or selection.random):
+        raise _invalid(f"{field}.number", "a number by name has no areas and no order")
+    return selection
 
 
 def leased_out(leased: Leased) -> service_pb2.LeaseNumbersResponse:
     """One result per wish."""
-    policy, cooling = _POLICY_OUT[leased.pool.policy], duration(leased.pool.cooling_ms)
-    exhausted = service_pb2.LeaseResult(error=_exhausted(leased.pool.id))
-    return service_pb2.LeaseNumbersResponse(
-        results=[
-            exhausted
-            if lease is None
-            else service_pb2.LeaseResult(
-                lease=number_pb2.Lease(
-                    number=lease.number,
-                    epoch=lease.epoch,
-                    expire_time=timestamp(lease.deadline_ms),
-                    policy=policy,
-                    cooling=cooling,
-                )
+    return service_pb2.LeaseNumbersResponse(results=results_out(leased))
+
+
+def results_out(leased: Leased) -> list[service_pb2.LeaseResult]:
+    """One result per lease or refusal."""
+    pool = leased.pool
+    policy, cooling = POLICY_OUT[pool.policy], duration(pool.rest_ms)
+    pair = None
+    if pool.policy is domain.Policy.EXCLUSIVE and pool.pair_cooling_ms:
+        pair = duration(pool.pair_cooling_ms)
+    return [
+        service_pb2.LeaseResult(error=_refused(pool.id, lease))
+        if isinstance(lease, Refusal)
+        else service_pb2.LeaseResult(
+            lease=number_pb2.Lease(
+                number=lease.number,
+                epoch=lease.epoch,
+                expire_time=timestamp(lease.deadline_ms),
+                policy=policy,
+                cooling=cooling,
+                pair_cooling=pair,
+                sticky=lease.sticky,
             )
-            for lease in leased.leases
-        ]
-    )
+        )
+        for lease in leased.leases
+    ]
 
 
-def _exhausted(pool: PoolId) -> status_pb2.Status:
-    status = status_pb2.Status(
-        code=code_pb2.RESOURCE_EXHAUSTED,
-        message="no number of the pool can take these parties now",
-    )
-    info = error_details_pb2.ErrorInfo(reason="POOL_EXHAUSTED", domain=DOMAIN)
+def _refused(pool: PoolId, refusal: Refusal) -> status_pb2.Status:
+    code, message = _REFUSALS[refusal.reason]
+    status = status_pb2.Status(code=code, message=message)
+    info = error_details_pb2.ErrorInfo(reason=refusal.reason.value, domain=DOMAIN)
     info.metadata["pool"] = pool.name
+    if refusal.reason is Refused.AREA:
+        info.metadata["areas"] = ",".join(refusal.selection.areas)
+    elif refusal.reason is not Refused.EXHAUSTED:
+        info.metadata["number"] = refusal.selection.number
+    if refusal.why:
+        info.metadata["why"] = refusal.why
     status.details.add().Pack(info)
     return status
 
@@ -168,7 +174,32 @@ def leases_in(messages: Sequence[number_pb2.Lease]) -> list[Lease]:
         raise _invalid("leases", "1 to 200 leases")
     if any(message.epoch < 1 for message in messages):
         raise _invalid("leases.epoch", "as given by LeaseNumbers")
-    return [Lease(domain.middle_number(message.number), message.epoch) for message in messages]
+    return [Lease(names.middle_number(message.number), message.epoch) for message in messages]
+
+
+def imports_in(
+    request: service_pb2.ImportNumbersRequest, now_ms: int
+) -> tuple[PoolId, list[Import]]:
+    """Pool and imports. Raises InvalidArgument."""
+    if not 1 <= len(request.items) <= domain.MAX_ITEMS:
+        raise _invalid("items", "1 to 200 items")
+    return names.pool_id(request.parent, "parent"), [_import(i, now_ms) for i in request.items]
+
+
+def _import(item: service_pb2.ImportItem, now_ms: int) -> Import:
+    try:
+        given = uuid.UUID(item.import_id)
+    except ValueError:
+        given = uuid.UUID(int=0)
+    if given.version != 4 or str(given) != item.import_id:
+        raise _invalid("items.import_id", "a UUID4 in lower case")
+    until = millis(item.expire_time)
+    least, most = domain.IMPORT_RANGE_MS
+    if not least <= until - now_ms <= most:
+        raise _invalid("items.expire_time", "1 minute to 30 days ahead")
+    return Import(
+        names.middle_number(item.number), item.import_id, until, _tags(item.party_tags, 2)
+    )
 
 
 def reason_in(text: str) -> str:
@@ -178,8 +209,41 @@ def reason_in(text: str) -> str:
     return text
 
 
+def state_in(value: int) -> domain.State | None:
+    """A filter by state. Raises InvalidArgument."""
+    if value == number_pb2.NUMBER_STATE_UNSPECIFIED:
+        return None
+    if value not in STATES:
+        raise _invalid("state", "not a state of numbers")
+    return STATES[value]  # type: ignore[index]
+
+
+def page_in(size: int, token: str, of: str) -> tuple[int, str]:
+    """How many, and the key that the page begins behind. `of` ties a token to its list.
+
+    Raises InvalidArgument (INVALID_FIELD, INVALID_PAGE_TOKEN).
+    """
+    if not 0 <= size <= _PAGE[0]:
+        raise _invalid("page_size", "1 to 1000, 0 for the default")
+    try:
+        text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError):
+        text = ""
+    list_, _, after = text.rpartition("\x1f")
+    if token and (list_ != of or not after):
+        raise InvalidArgument("INVALID_PAGE_TOKEN", "not a token of this list", field="page_token")
+    return size or _PAGE[1], after
+
+
+def page_token(of: str, last: str) -> str:
+    """The token of the page behind `last`; empty after the last page."""
+    return base64.urlsafe_b64encode(f"{of}\x1f{last}".encode()).decode() if last else ""
+
+
 def statistics_out(found: domain.Statistics) -> number_pb2.PoolStatistics:
     """The message."""
+    lower = [upper + 1 for upper in domain.SPREAD]
+    upper = [*domain.SPREAD[1:], domain.MAX_PAIRS]
     return number_pb2.PoolStatistics(
         total=found.total,
         free=found.free,
@@ -188,63 +252,18 @@ def statistics_out(found: domain.Statistics) -> number_pb2.PoolStatistics:
         cooling=found.cooling,
         locked=found.locked,
         pairs=found.pairs,
+        reserved=found.reserved,
+        suspended=found.suspended,
+        retired=found.retired,
+        pairs_per_number=[
+            number_pb2.PairsClass(at_least=least, at_most=most, numbers=numbers)
+            for least, most, numbers in zip(lower, upper, found.spread, strict=False)
+        ],
     )
 
 
-def lock_record(number: str, reason: str, time_ms: int) -> bytes:
-    """A LockRecord."""
-    record = events_pb2.LockRecord(number=number, reason=reason, lock_time=timestamp(time_ms))
-    return record.SerializeToString()
-
-
-def route_change(record: Record) -> domain.RouteChange:
-    """What a record of `binding.routes.v1` changes.
-
-    Raises:
-        Malformed: ROUTE_MALFORMED: park it.
-    """
-    number, slash, binding = record.key.decode("ascii", "replace").partition("/")
-    try:
-        if not slash or not binding or ":" in binding:
-            raise ValueError("key")
-        domain.middle_number(number)
-        if record.value is None:
-            return domain.RouteChange(RouteState.FORGOTTEN, number, binding)
-        route = binding_events_pb2.Route.FromString(record.value)
-        if (route.number, route.binding) != (number, binding) or route.version < 1:
-            raise ValueError("identity")
-        tags = tuple(tag for tag in (route.tag_a, route.tag_b) if tag)
-        if any(len(tag) != domain.TAG_OCTETS for tag in tags):
-            raise ValueError("tags")
-        return domain.RouteChange(
-            _ROUTE_STATE[route.state],
-            number,
-            binding,
-            route.version,
-            route.lease_epoch,
-            _ms(route.cool_until),
-            tags,
-        )
-    except (InvalidArgument, DecodeError, KeyError, ValueError):
-        raise Malformed("ROUTE_MALFORMED") from None
-
-
-def timestamp(ms: int) -> Timestamp:
-    """Milliseconds since 1970 as a Timestamp."""
-    return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
-
-
-def duration(ms: int) -> Duration:
-    """A span of milliseconds, 0 or more."""
-    return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
-
-
-def _ms(message: Timestamp | Duration) -> int:
-    return message.seconds * 1000 + message.nanos // 1_000_000
-
-
 def _span(message: Duration, within: tuple[int, int], field: str) -> int:
-    span = _ms(message)
+    span = millis(message)
     if not within[0] <= span <= within[1]:
         raise _invalid(field, f"{within[0]} to {within[1]} ms")
     return span

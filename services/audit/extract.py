@@ -108,6 +108,10 @@ def _of_entry(message: Any) -> Fields:
     return {"tenant": message.fact.tenant}
 
 
+def _of_block(message: Any) -> Fields:
+    return {"tenant": _tenant(message.block.pool)}
+
+
 def _of_leases(message: Any) -> Fields:
     numbers = _numbers(*[lease.number for lease in message.leases])
     return {"tenant": _tenant(message.pool), "numbers": numbers}
@@ -187,6 +191,7 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
     for message, fields in (
         (allocator.PoolCreated, _of_pool),
         (allocator.BlockRegistered, _of_tenant),
+        (allocator.BlockChanged, _of_block),
         (allocator.NumbersLeased, _of_leases),
         (allocator.NumberChanged, _of_number),
         (binding.BindingCreated, _of_binding),

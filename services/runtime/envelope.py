@@ -67,11 +67,20 @@ def parse(headers: Sequence[tuple[str, str | bytes | None]] | None) -> Envelope:
 
 
 def header_int(headers: Sequence[tuple[str, str | bytes | None]] | None, name: str) -> int:
-    """One number of the envelope, 0 if absent: for readers that need no more of it."""
-    for key, value in headers or ():
-        if key == name:
-            return int(_text(value) or 0)
-    return 0
+    """One number of the envelope, 0 if absent: for readers that need no more of it.
+
+    Raises:
+        Malformed: ENVELOPE_MALFORMED: it is no number.
+    """
+    try:
+        return int(header_text(headers, name) or 0)
+    except ValueError as error:
+        raise Malformed("ENVELOPE_MALFORMED") from error
+
+
+def header_text(headers: Sequence[tuple[str, str | bytes | None]] | None, name: str) -> str:
+    """One text of the envelope, empty if absent."""
+    return next((_text(value) for key, value in headers or () if key == name), "")
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,7 @@ can read or write.
 """
 
 import asyncio
+import logging
 import secrets
 import threading
 from collections import Counter
@@ -19,11 +20,14 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from services.runtime.acks import first_sequence
 from services.runtime.cell import Cell
 from services.runtime.envelope import header_int
+from services.runtime.errors import Malformed
 from services.runtime.message import to_record
 from services.runtime.placement import Position
 from services.runtime.record import Record
 
 _BATCH: Final = 2000
+
+_log = logging.getLogger(__name__)
 
 
 class Rebuild(Protocol):
@@ -91,8 +95,9 @@ async def heal(
         async def restore(records: Sequence[Record]) -> None:
             nonlocal highest
             counts[records[0].topic] += len(records)
-            highest = max(highest, *(header_int(r.headers, "ce_axepoch") for r in records))
-            await rebuild.restore(records, secret)
+            ours = [record for record in records if _headed(record)]
+            highest = max([highest, *(header_int(r.headers, "ce_axepoch") for r in ours)])
+            await rebuild.restore(ours, secret)
 
         verified |= await read_to_end(bootstrap, topic, restore)
     epoch = highest + 1
@@ -108,6 +113,23 @@ async def heal(
         )
     done = await cell.raw("heal_done", args=(owner, secret, epoch, await cell.run_id()))
     return counts if done[0] == b"OK" else None
+
+
+def _headed(record: Record) -> bool:
+    """False for a record that no relay can have written: it is passed over, since else no heal
+    would ever come to its end. What comes while the cell is owned is parked (repair.py)."""
+    try:
+        check_headers(record)
+    except Malformed:
+        _log.error("not ours, passed over: %r", record)
+        return False
+    return True
+
+
+def check_headers(record: Record) -> None:
+    """Raises Malformed (ENVELOPE_MALFORMED): term or version are no numbers."""
+    header_int(record.headers, "ce_axepoch")
+    header_int(record.headers, "ce_axversion")
 
 
 async def read_to_end(

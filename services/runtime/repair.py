@@ -20,7 +20,7 @@ from services.runtime.envelope import header_int
 from services.runtime.errors import Malformed, contradicted
 from services.runtime.metrics import Metrics, Name
 from services.runtime.parking import Parker, Parking
-from services.runtime.rebuild import Rebuild
+from services.runtime.rebuild import Rebuild, check_headers
 from services.runtime.record import Record
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Repair:
         follower: Follower[None] = Follower(
             self._bootstrap,
             self._rebuild.topics,
-            lambda _record: None,
+            check_headers,
             self,
             self._parker,
             group=None,

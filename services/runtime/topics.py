@@ -57,6 +57,7 @@ ALLOCATOR_NUMBERS: Final = _events(
     "the pool, block or number",
     "axbridge.allocator.v1.PoolCreated",
     "axbridge.allocator.v1.BlockRegistered",
+    "axbridge.allocator.v1.BlockChanged",
     "axbridge.allocator.v1.NumbersLeased",
     "axbridge.allocator.v1.NumberChanged",
 )

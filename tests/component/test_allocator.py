@@ -21,9 +21,9 @@ from google.protobuf.duration_pb2 import Duration
 from deploy.local.compaction import contents
 from deploy.local.kafka import quiet_admin
 from deploy.local.valkey import Valkey
+from services.allocator.messages import timestamp
 from services.allocator.service import start
 from services.allocator.settings import AllocatorSettings
-from services.allocator.translate import timestamp
 from services.runtime import topics
 from services.runtime.settings import load
 from services.runtime.status import reason_of

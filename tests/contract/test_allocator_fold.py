@@ -41,8 +41,8 @@ async def ready(valkey_url: str) -> AsyncIterator[ReadyCell]:
 
 async def test_tags_leave_no_trace(ready: ReadyCell) -> None:
     store, fold = store_of(ready), CellRouteFold(ready.cell)
-    await make_pool(store, Policy.SHARED)
-    lease = (await store.lease(POOL, [Wish((A, B))], 30_000)).leases[0]
+    await make_pool(ready, Policy.SHARED)
+    lease = (await store.lease(POOL, [Wish((A, B))], 30_000)).given[0]
     assert lease
     position = (BINDING_ROUTES.name, 0)
     tag = ready.cell.key("tag:").encode() + A

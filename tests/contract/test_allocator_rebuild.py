@@ -8,6 +8,7 @@ import pytest
 from axbridge.allocator.v1 import events_pb2
 
 from services.allocator.domain import (
+    Mark,
     Policy,
     State,
     Wish,
@@ -26,6 +27,7 @@ from tests.unit.allocator.cells import (
     POOL,
     ReadyCell,
     as_record,
+    catalogue_of,
     make_pool,
     published,
     ready_cell,
@@ -53,11 +55,11 @@ async def test_a_new_store_is_restored_from_the_records(
 ) -> None:
     keys = MemoryKeyRing()
     store = store_of(ready, keys)
-    await make_pool(store, Policy.EXCLUSIVE)
-    leases = [x for x in (await store.lease(POOL, [Wish()] * 20, 60_000)).leases if x]
-    await store.lock(leases[0].number, "abuse", 1)
-    await store.lock(leases[1].number, "abuse", 1)
-    await store.unlock(leases[1].number, "over")
+    await make_pool(ready, Policy.EXCLUSIVE)
+    leases = (await store.lease(POOL, [Wish()] * 20, 60_000)).given
+    await store.mark(leases[0].number, Mark.LOCK, True, "abuse", 1)
+    await store.mark(leases[1].number, Mark.LOCK, True, "abuse", 1)
+    await store.mark(leases[1].number, Mark.LOCK, False, "over", 1)
     await published(ready, 1)
     records = [as_record(ready, r) for r in ready.records if r.topic == ALLOCATOR_STATE.name]
     await ready.cell.redis.delete(*await ready.cell.redis.keys(ready.cell.key("*")))
@@ -73,12 +75,12 @@ async def test_a_new_store_is_restored_from_the_records(
     await rebuild.finish(b"2")
     assert (await store.get_number(leases[0].number)).state is State.LOCKED
     assert (await store.get_number(leases[1].number)).state is State.COOLING
-    found = await store.statistics(POOL)
+    found = await catalogue_of(ready).statistics(POOL)
     assert (found.total, found.locked, found.cooling, found.free) == (10_000, 1, 19, 9_980)
-    new = [x for x in (await store.lease(POOL, [Wish()] * 50, 60_000)).leases if x]
+    new = (await store.lease(POOL, [Wish()] * 50, 60_000)).given
     assert not {x.number for x in new} & {x.number for x in leases}
     assert new[0].epoch > leases[-1].epoch
-    await store.get_pool(POOL)
+    await catalogue_of(ready).get_pool(POOL)
 
 
 async def test_what_a_broken_off_heal_read_is_not_restored_by_the_next(
@@ -86,9 +88,9 @@ async def test_what_a_broken_off_heal_read_is_not_restored_by_the_next(
 ) -> None:
     keys = MemoryKeyRing()
     store = store_of(ready, keys)
-    await make_pool(store, Policy.EXCLUSIVE)
+    await make_pool(ready, Policy.EXCLUSIVE)
     number = f"{BLOCK}0001"
-    await store.lock(number, "abuse", 1)
+    await store.mark(number, Mark.LOCK, True, "abuse", 1)
     await published(ready, 1)
     records = [as_record(ready, r) for r in ready.records if r.topic == ALLOCATOR_STATE.name]
     await ready.cell.redis.delete(*await ready.cell.redis.keys(ready.cell.key("*")))
@@ -109,7 +111,7 @@ async def test_what_a_broken_off_heal_read_is_not_restored_by_the_next(
 async def test_a_stale_record_is_repaired(ready: ReadyCell) -> None:
     keys = MemoryKeyRing()
     store, rebuild = store_of(ready, keys), rebuild_of(ready, keys)
-    await make_pool(store, Policy.EXCLUSIVE)
+    await make_pool(ready, Policy.EXCLUSIVE)
     await store.lease(POOL, [Wish()], 60_000)
     old, _ = await published(ready, 2)
     await store.lease(POOL, [Wish()], 60_000)
@@ -134,13 +136,13 @@ async def test_a_stale_record_is_repaired(ready: ReadyCell) -> None:
 
 async def test_a_pool_lost_with_the_store_is_forgotten(ready: ReadyCell) -> None:
     store = store_of(ready)
-    await make_pool(store, Policy.EXCLUSIVE)
+    await make_pool(ready, Policy.EXCLUSIVE)
     await store.lease(POOL, [Wish()], 60_000)
     await ready.cell.redis.delete(*await ready.cell.redis.keys(ready.cell.key("*")))
     await ready.begin(2)
     with pytest.raises(NotFound, match="POOL_NOT_FOUND"):
         await store.lease(POOL, [Wish()], 60_000)
-    await make_pool(store, Policy.SHARED)
+    await make_pool(ready, Policy.SHARED)
     assert (await store.lease(POOL, [Wish()], 60_000)).pool.policy is Policy.SHARED
 
 
@@ -149,7 +151,7 @@ async def test_a_record_that_contradicts_the_version_that_stands_is_told_and_ove
 ) -> None:
     keys = MemoryKeyRing()
     store, rebuild = store_of(ready, keys), rebuild_of(ready, keys)
-    await make_pool(store, Policy.EXCLUSIVE)
+    await make_pool(ready, Policy.EXCLUSIVE)
     await store.lease(POOL, [Wish()], 60_000)
     block, _ = await published(ready, 2)
     state = events_pb2.StateRecord.FromString(block.value)
@@ -165,7 +167,7 @@ async def test_a_record_that_contradicts_the_version_that_stands_is_told_and_ove
 
 async def test_a_pool_of_several_cells_has_a_record_of_each(ready: ReadyCell) -> None:
     """Else compaction would keep one cell's alone."""
-    await make_pool(store_of(ready, MemoryKeyRing()), Policy.SHARED)
+    await make_pool(ready, Policy.SHARED)
     keys = {record.key.decode() for record in await published(ready, 4) if record.topic == STATE}
     assert keys == {f"pool/{POOL.path}@{ready.cell.name}", f"block/{BLOCK}"}
 
@@ -173,10 +175,9 @@ async def test_a_pool_of_several_cells_has_a_record_of_each(ready: ReadyCell) ->
 async def test_what_kafka_lost_is_published_again(ready: ReadyCell) -> None:
     keys = MemoryKeyRing()
     store, rebuild = store_of(ready, keys), rebuild_of(ready, keys)
-    await make_pool(store, Policy.SHARED)
-    lease = (await store.lease(POOL, [Wish()], 60_000)).leases[0]
-    assert lease is not None
-    await store.lock(lease.number, "why", 1)
+    await make_pool(ready, Policy.SHARED)
+    [lease] = (await store.lease(POOL, [Wish()], 60_000)).given
+    await store.mark(lease.number, Mark.LOCK, True, "why", 1)
     state = [record for record in await published(ready, 8) if record.topic == STATE]
     newest = {record.key: record.value for record in state}
     await rebuild.announce()

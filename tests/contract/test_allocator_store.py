@@ -1,121 +1,71 @@
 """One suite for the ports of allocator's store, on the one in memory and on a real Valkey."""
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import AsyncIterator
 
 import pytest
 
 from services.allocator.domain import (
     Block,
     Lease,
+    Mark,
     Policy,
     Pool,
     PoolId,
+    Refusal,
     RouteChange,
     RouteState,
     State,
     Wish,
 )
-from services.allocator.fold import CellRouteFold
-from services.allocator.ports import Contradicted, LeaseExpiry, NumberStore, Position, RouteFold
-from services.allocator.store import CellNumberStore
-from services.runtime.clock import ManualClock, SystemClock
+from services.allocator.ports import Contradicted
 from services.runtime.errors import NotFound
-from services.runtime.keyring import MemoryKeyRing
-from services.runtime.topics import ALLOCATOR_NUMBERS, ALLOCATOR_STATE, BINDING_ROUTES
-from tests.unit.allocator.cells import ready_cell
 from tests.unit.allocator.memory import MemoryNumberStore
-
-POOL = PoolId("didi", "city")
-BLOCK = "70010000001"
-A, B, C, D = (bytes([n]) * 16 for n in range(4))
-FIRST: Position = (BINDING_ROUTES.name, 0)
-COOLING = 400  # ms: long enough to be seen, short enough to be waited for
-
-
-@dataclass
-class Subject:
-    """A store, and how to let its time pass."""
-
-    store: NumberStore
-    fold: RouteFold
-    expiry: LeaseExpiry
-    now_ms: Callable[[], int]
-    wait: Callable[[int], Awaitable[None]]
-    offset: int = 0
-
-    async def pool(self, policy: Policy, block: str = BLOCK) -> None:
-        await self.store.create_pool(Pool(POOL, policy, COOLING, 1000))
-        await self.store.register_block(Block(block, POOL, 1000))
-
-    async def lease(self, *tags: bytes, excluded: tuple[str, ...] = (), life: int = 9000) -> Lease:
-        leased = await self.store.lease(POOL, [Wish(tags, excluded)], life)
-        assert leased.leases[0] is not None
-        return leased.leases[0]
-
-    async def route(self, state: RouteState, lease: Lease, binding: str, version: int,
-                    *tags: bytes, rest: int = 0) -> None:  # fmt: skip
-        """One record of the topic, as it would come."""
-        till = self.now_ms() + rest if rest else 0
-        change = RouteChange(state, lease.number, binding, version, lease.epoch, till, tags)
-        moved = {FIRST: (self.offset, self.offset + 1)}
-        assert await self.fold.follow([(FIRST, self.offset, change)], moved)
-        self.offset += 1
-
-    async def state(self, number: str) -> State:
-        return (await self.store.get_number(number)).state
+from tests.unit.allocator.subject import (
+    BLOCK,
+    COOLING,
+    FIRST,
+    POOL,
+    A,
+    B,
+    C,
+    D,
+    Subject,
+    subject_of,
+)
 
 
 @pytest.fixture(params=["memory", "valkey_url", "cluster_url"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    if request.param == "memory":
-        clock = ManualClock()
-        memory = MemoryNumberStore(clock)
-
-        async def advance(ms: int) -> None:
-            clock.advance(timedelta(milliseconds=ms))
-
-        yield Subject(memory, memory, memory, clock.epoch_ms, advance)
-        return
-
-    async def wait(ms: int) -> None:
-        await asyncio.sleep(ms / 1000 + 0.02)  # the store's time is the machine's
-
-    async with ready_cell(request.getfixturevalue(request.param)) as ready:
-        partitions = {ALLOCATOR_NUMBERS.name: 4, ALLOCATOR_STATE.name: 4}
-        below = random.Random(1).randrange
-        store = CellNumberStore(ready.cell, MemoryKeyRing(), partitions, below, grace_ms=0)
-        yield Subject(store, CellRouteFold(ready.cell), store, SystemClock().epoch_ms, wait)
+    async with subject_of(request.param, request.getfixturevalue) as made:
+        yield made
 
 
 async def test_a_pool_and_a_block_are_created_once(subject: Subject) -> None:
     await subject.pool(Policy.EXCLUSIVE)
-    again = await subject.store.create_pool(Pool(POOL, Policy.SHARED, 5, 2000))
+    again = await subject.catalogue.create_pool(Pool(POOL, Policy.SHARED, 5, 2000))
     assert (again.policy, again.cooling_ms, again.created_ms) == (Policy.EXCLUSIVE, COOLING, 1000)
-    assert await subject.store.get_pool(POOL) == again
+    assert await subject.catalogue.get_pool(POOL) == again
     other = PoolId("didi", "other")
-    await subject.store.create_pool(Pool(other, Policy.SHARED, COOLING, 1000))
-    assert (await subject.store.register_block(Block(BLOCK, other, 2000))).pool == POOL
-    assert (await subject.store.statistics(POOL)).total == 10_000
-    assert (await subject.store.statistics(other)).total == 0
+    await subject.catalogue.create_pool(Pool(other, Policy.SHARED, COOLING, 1000))
+    assert (await subject.catalogue.register_block(Block(BLOCK, other, 2000))).pool == POOL
+    assert (await subject.catalogue.statistics(POOL)).total == 10_000
+    assert (await subject.catalogue.statistics(other)).total == 0
 
 
 async def test_what_is_not_there(subject: Subject) -> None:
     for call in (
-        subject.store.get_pool(POOL),
-        subject.store.statistics(POOL),
+        subject.catalogue.get_pool(POOL),
+        subject.catalogue.statistics(POOL),
         subject.store.lease(POOL, [Wish()], 1000),
-        subject.store.register_block(Block(BLOCK, POOL, 1)),
+        subject.catalogue.register_block(Block(BLOCK, POOL, 1)),
     ):
         with pytest.raises(NotFound, match="POOL_NOT_FOUND"):
             await call
     for other in (
         subject.store.get_number(f"{BLOCK}0001"),
-        subject.store.lock(f"{BLOCK}0001", "why", 1),
-        subject.store.unlock(f"{BLOCK}0001", "why"),
+        subject.store.mark(f"{BLOCK}0001", Mark.LOCK, True, "why", 1),
+        subject.store.mark(f"{BLOCK}0001", Mark.LOCK, False, "why", 1),
     ):
         with pytest.raises(NotFound, match="NUMBER_NOT_FOUND"):
             await other
@@ -126,12 +76,12 @@ async def test_exclusive_leases_are_distinct_and_epochs_grow(subject: Subject) -
     seen: list[Lease] = []
     for size in (1, 16, 200, 3):
         leased = await subject.store.lease(POOL, [Wish()] * size, 9000)
-        seen += [lease for lease in leased.leases if lease]
+        seen += leased.given
     assert len({lease.number for lease in seen}) == len(seen) == 220
     epochs = [lease.epoch for lease in seen]
     assert epochs == sorted(set(epochs))
     assert all(abs(lease.deadline_ms - subject.now_ms() - 9000) < 2000 for lease in seen)
-    found = await subject.store.statistics(POOL)
+    found = await subject.catalogue.statistics(POOL)
     assert (found.leased, found.free) == (220, 9_780)
 
 
@@ -140,19 +90,19 @@ async def test_concurrent_leases_are_distinct(subject: Subject) -> None:
     answers = await asyncio.gather(
         *(subject.store.lease(POOL, [Wish()] * 20, 9000) for _ in range(30))
     )
-    numbers = [lease.number for answer in answers for lease in answer.leases if lease]
+    numbers = [lease.number for answer in answers for lease in answer.given]
     assert len(set(numbers)) == len(numbers) == 600
 
 
 async def test_blocks_of_the_same_pool_all_serve(subject: Subject) -> None:
     await subject.pool(Policy.EXCLUSIVE)
     await subject.lease()
-    await subject.store.register_block(Block("70010000002", POOL, 1000))
+    await subject.catalogue.register_block(Block("70010000002", POOL, 1000))
     for _ in range(100):
         await subject.store.lease(POOL, [Wish()] * 200, 9000)
-    found = await subject.store.statistics(POOL)
+    found = await subject.catalogue.statistics(POOL)
     assert (found.total, found.free) == (20_000, 0)
-    assert (await subject.store.lease(POOL, [Wish()] * 2, 9000)).leases == (None, None)
+    assert (await subject.store.lease(POOL, [Wish()] * 2, 9000)).given == []
 
 
 async def test_a_returned_lease_is_free_at_once_and_used_after_the_fresh(subject: Subject) -> None:
@@ -164,7 +114,7 @@ async def test_a_returned_lease_is_free_at_once_and_used_after_the_fresh(subject
     numbers: list[str] = []
     for _ in range(50):
         leased = await subject.store.lease(POOL, [Wish()] * 200, 9000)
-        numbers += [found.number for found in leased.leases if found]
+        numbers += [found.number for found in leased.given]
     assert len(numbers) == len(set(numbers)) == 10_000
     assert numbers[-1] == lease.number
 
@@ -181,11 +131,11 @@ async def test_life_of_an_exclusive_number(subject: Subject) -> None:
     number = await subject.store.get_number(lease.number)
     assert (number.state, number.pairs) == (State.COOLING, 0)
     assert number.cool_until_ms > subject.now_ms()
-    assert (await subject.store.statistics(POOL)).cooling == 1
+    assert (await subject.catalogue.statistics(POOL)).cooling == 1
     await subject.wait(COOLING)
     assert await subject.state(lease.number) is State.FREE
     await subject.route(RouteState.FORGOTTEN, lease, "b1", 0)
-    found = await subject.store.statistics(POOL)
+    found = await subject.catalogue.statistics(POOL)
     assert (found.free, found.bound, found.cooling, found.pairs) == (10_000, 0, 0, 0)
 
 
@@ -220,33 +170,33 @@ async def test_a_lease_that_ran_out_cools_and_a_late_binding_takes_it_back(
     assert await subject.expiry.due(10) == []
     await subject.route(RouteState.ACTIVE, lease, "b1", 1, A, B)
     assert await subject.state(lease.number) is State.BOUND
-    found = await subject.store.statistics(POOL)
+    found = await subject.catalogue.statistics(POOL)
     assert (found.bound, found.leased, found.cooling, found.free) == (1, 1, 0, 9_998)
 
 
 async def test_a_locked_number_is_not_leased(subject: Subject) -> None:
     await subject.pool(Policy.EXCLUSIVE)
     lease = await subject.lease()
-    locked = await subject.store.lock(lease.number, "abuse", 1)
+    locked = await subject.store.mark(lease.number, Mark.LOCK, True, "abuse", 1)
     assert locked.state is State.LOCKED
-    assert await subject.store.lock(lease.number, "again", 2) == locked
+    assert await subject.store.mark(lease.number, Mark.LOCK, True, "again", 2) == locked
     untouched = f"{BLOCK}{(int(lease.number[11:]) + 1) % 10_000:04d}"
-    await subject.store.lock(untouched, "abuse", 1)
-    assert (await subject.store.statistics(POOL)).locked == 2
+    await subject.store.mark(untouched, Mark.LOCK, True, "abuse", 1)
+    assert (await subject.catalogue.statistics(POOL)).locked == 2
     await subject.store.return_leases([lease])
     numbers = set()
     for _ in range(50):
         leased = await subject.store.lease(POOL, [Wish()] * 200, 9000)
-        numbers |= {found.number for found in leased.leases if found}
+        numbers |= {found.number for found in leased.given}
     assert len(numbers) == 9_998
     assert not numbers & {lease.number, untouched}
     for number in (lease.number, untouched):
-        assert (await subject.store.unlock(number, "over")).state is State.FREE
-    freed = await subject.store.unlock(untouched, "over")
+        assert (await subject.store.mark(number, Mark.LOCK, False, "over", 1)).state is State.FREE
+    freed = await subject.store.mark(untouched, Mark.LOCK, False, "over", 1)
     assert freed.version > locked.version
     leased = await subject.store.lease(POOL, [Wish()] * 3, 9000)
-    assert {found.number for found in leased.leases if found} == {lease.number, untouched}
-    assert leased.leases[2] is None
+    assert {found.number for found in leased.given} == {lease.number, untouched}
+    assert isinstance(leased.leases[2], Refusal)
 
 
 async def test_excluded_numbers_are_passed_over(subject: Subject) -> None:
@@ -256,7 +206,7 @@ async def test_excluded_numbers_are_passed_over(subject: Subject) -> None:
     every = tuple(f"{BLOCK}{serial:04d}" for serial in range(200))
     second = await subject.lease(excluded=every)
     assert second.number not in every
-    found = await subject.store.statistics(POOL)
+    found = await subject.catalogue.statistics(POOL)
     assert found.free + found.cooling + found.leased == 10_000
 
 
@@ -268,7 +218,7 @@ async def test_shared_numbers_take_many_pairs_but_no_party_twice(subject: Subjec
     assert first.number == second.number != third.number
     assert (await subject.lease(B, D)).number == third.number
     assert (await subject.lease(excluded=(first.number,))).number == third.number
-    found = await subject.store.statistics(POOL)
+    found = await subject.catalogue.statistics(POOL)
     assert (found.leased, found.free) == (2, 9_998)
 
 
@@ -276,11 +226,11 @@ async def test_a_shared_number_takes_200_pairs(subject: Subject) -> None:
     await subject.pool(Policy.SHARED)
     wishes = [Wish((b"%016d" % (2 * n), b"%016d" % (2 * n + 1))) for n in range(401)]
     leased = [
-        *(await subject.store.lease(POOL, wishes[:200], 9000)).leases,
-        *(await subject.store.lease(POOL, wishes[200:400], 9000)).leases,
-        *(await subject.store.lease(POOL, wishes[400:], 9000)).leases,
+        *(await subject.store.lease(POOL, wishes[:200], 9000)).given,
+        *(await subject.store.lease(POOL, wishes[200:400], 9000)).given,
+        *(await subject.store.lease(POOL, wishes[400:], 9000)).given,
     ]
-    numbers = [lease.number for lease in leased if lease]
+    numbers = [lease.number for lease in leased]
     assert [numbers.count(number) for number in dict.fromkeys(numbers)] == [200, 200, 1]
 
 
@@ -290,13 +240,13 @@ async def test_parties_cool_on_a_shared_number_and_nobody_else(subject: Subject)
     await subject.route(RouteState.ACTIVE, lease, "b1", 1, A, B)
     await subject.route(RouteState.RELEASED, lease, "b1", 2, A, B, rest=COOLING)
     assert await subject.state(lease.number) is State.FREE
-    assert (await subject.store.statistics(POOL)).cooling == 0
+    assert (await subject.catalogue.statistics(POOL)).cooling == 0
     other = await subject.lease(A, C)
     assert other.number != lease.number
     await subject.wait(COOLING)
     await subject.route(RouteState.FORGOTTEN, lease, "b1", 0)
     await subject.store.return_leases([other])
-    assert (await subject.store.statistics(POOL)).leased == 0
+    assert (await subject.catalogue.statistics(POOL)).leased == 0
 
 
 async def test_a_shared_lease_that_ran_out_cools_for_its_parties(subject: Subject) -> None:
@@ -330,16 +280,16 @@ async def test_exhausted_only_if_no_number_can_take_both(subject: Subject) -> No
     leases: list[Lease] = []
     for _ in range(size // 100):
         leased = await subject.store.lease(POOL, [Wish((A,))] * 100, 60_000)
-        leases += [lease for lease in leased.leases if lease]
+        leases += leased.given
     assert len(leases) == size
     assert len({lease.number for lease in leases}) == len(leases)
     two = await subject.store.lease(POOL, [Wish((A, C)), Wish((A,))], 9000)
-    assert two.leases == (None, None)
+    assert two.given == []
     await subject.lease(B, C)
     free = leases[len(leases) // 2]
     await subject.store.return_leases([free])
     assert (await subject.lease(A, D)).number == free.number
-    assert (await subject.store.lease(POOL, [Wish((D, A))], 9000)).leases == (None,)
+    assert await subject.refused(D, A) == ("POOL_EXHAUSTED", "")
 
 
 async def test_what_contradicts_a_known_version_is_told_and_the_rest_applied(

@@ -99,7 +99,48 @@ CALL_BINDING = router.CallBinding(
     tenant="taxi", binding=BINDING_FACT.binding, version=2, industry_id="taxi"
 )
 
+BLOCK_IN_FULL = number.Block(
+    name=BLOCK.name, pool=POOL.name, area="440300", state=number.BLOCK_STATE_SUSPENDED
+)
+POOL_IN_FULL = number.Pool(name=POOL.name, pair_cooling=Duration(seconds=172_800))
+
 SAMPLES: dict[str, Message] = {
+    "allocator.v1.PoolCreated.pairs": allocator.PoolCreated(pool=POOL_IN_FULL),
+    "allocator.v1.BlockRegistered.area": allocator.BlockRegistered(
+        block=BLOCK_IN_FULL, tenant="taxi"
+    ),
+    "allocator.v1.BlockChanged": allocator.BlockChanged(block=BLOCK, reason="fraud 2026-3"),
+    "allocator.v1.BlockChanged.area": allocator.BlockChanged(block=BLOCK_IN_FULL),
+    "allocator.v1.NumbersLeased.sticky": allocator.NumbersLeased(
+        leases=[
+            number.Lease(
+                number=f"numbers/{NUMBER}", pair_cooling=Duration(seconds=172_800), sticky=True
+            )
+        ],
+    ),
+    "allocator.v1.NumberChanged.history": allocator.NumberChanged(
+        number=number.Number(
+            name=f"numbers/{NUMBER}",
+            history=[number.NumberTransition(state=number.NUMBER_STATE_RESERVED, time=at(9))],
+        ),
+        change=allocator.NUMBER_CHANGE_RESERVED,
+    ),
+    "allocator.v1.StateRecord.pool.pairs": allocator.StateRecord(version=2, pool=POOL_IN_FULL),
+    "allocator.v1.StateRecord.block.area": allocator.StateRecord(
+        version=3, block=allocator.BlockRecord(block=BLOCK_IN_FULL)
+    ),
+    "allocator.v1.StateRecord.reserve": allocator.StateRecord(
+        version=4,
+        reserve=allocator.LockRecord(number=NUMBER, reason="hotline", lock_time=at(50)),
+    ),
+    "allocator.v1.StateRecord.import": allocator.StateRecord(
+        version=5,
+        **{
+            "import": allocator.ImportRecord(
+                number=NUMBER, import_id="i-1", lease_epoch=8, expire_time=at(60)
+            )
+        },
+    ),
     "allocator.v1.PoolCreated": allocator.PoolCreated(pool=POOL),
     "allocator.v1.BlockRegistered": allocator.BlockRegistered(block=BLOCK, tenant="taxi"),
     "allocator.v1.NumbersLeased": allocator.NumbersLeased(

@@ -7,6 +7,7 @@ local function confirm(c, n, change)
   if change.epoch ~= '0' and redis.call('HDEL', n.key, field) == 1 then
     n.leases = n.leases - 1
     redis.call('ZREM', c.base .. 'leases', n.id .. '/' .. change.epoch)
+    import_over(c, n, change.epoch)
   end
 end
 
@@ -22,7 +23,7 @@ local function apply_route(c, n, change)
   local was_active = was and was[2] == 'A'
   confirm(c, n, change)
   redis.call('HSET', n.key, field, packed)
-  local tags = n.pool.shared and split_tags(change.tags) or {}
+  local tags = n.pool.tagged and split_tags(change.tags) or {}
   if change.state == 'A' then
     n.pairs = n.pairs + (was_active and 0 or 1)
     n.till = 0 -- a number that went to cooling with its lease is taken back
@@ -33,7 +34,7 @@ local function apply_route(c, n, change)
     n.pairs = n.pairs - (was_active and 1 or 0)
     n.till = math.max(n.till, n.pool.shared and 0 or change.till)
     for _, tag in ipairs(tags) do
-      tag_rest(c, tag, n.id, change.till)
+      tag_rest(c, tag, n.id, parties_till(n.pool, {'', 'R', change.till}))
     end
   end
   number_save(c, n)
@@ -51,12 +52,12 @@ local function forget_route(c, n, change)
   local was, tags = unpack_entry(entry, 3)
   redis.call('HDEL', n.key, field)
   n.pairs = n.pairs - (was[2] == 'A' and 1 or 0)
-  if n.pool.shared then
+  if n.pool.tagged then
     for _, tag in ipairs(split_tags(tags)) do
       if was[2] == 'A' then
         tag_rest(c, tag, n.id, 0)
       else
-        tag_forget(c, tag, n.id, tonumber(was[3]))
+        tag_forget(c, tag, n.id, parties_till(n.pool, was))
       end
     end
   end
@@ -84,9 +85,9 @@ reads('follow', function(keys, args)
   end
   for first = at, #args, 9 do
     if tonumber(args[first + 1]) >= covered[tonumber(args[first])] then
-      local pool = pool_of(c, args[first + 3])
-      if pool then -- else another cell's number
-        local n = number_load(c, pool, args[first + 3])
+      local block = block_of(c, args[first + 3])
+      if block then -- else another cell's number
+        local n = number_load(c, block, args[first + 3])
         local change = {state = args[first + 2], binding = args[first + 4],
           version = tonumber(args[first + 5]), epoch = args[first + 6],
           till = tonumber(args[first + 7]), tags = args[first + 8]}

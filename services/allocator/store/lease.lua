@@ -2,110 +2,7 @@
 -- tags; it ends by being confirmed (follow.lua), returned, or run out, and is then gone from the
 -- number and from `leases` in the same step.
 
-local LOOK = 64 -- a party on more numbers in use than these is rare, and needs fresh ones anyway
-local STEPS = 10000 -- of all scans of one function; then items are put off: 10 to 30 ms
-
--- The first number of a sorted set on which no tag is held and that is not excluded. Every number
--- passed over is one that some tag holds, or excluded: hence the bound. `most` bounds it further.
-local function scan(c, command, source, item, most)
-  local left = #item.excluded + 1
-  for _, tag in ipairs(item.tags) do
-    left = left + redis.call('ZCARD', c.base .. 'tag:' .. tag)
-  end
-  left = math.min(left, most)
-  local from, size = 0, 8
-  while left > 0 do
-    size = math.min(left, size * 2, 1024)
-    local found = redis.call(command, source, from, from + size - 1)
-    c.steps = c.steps + size
-    if #found == 0 then
-      return nil
-    end
-    local held = {}
-    for _, tag in ipairs(item.tags) do
-      local scores = redis.call('ZMSCORE', c.base .. 'tag:' .. tag, unpack(found))
-      for at, score in ipairs(scores) do
-        if score and (score == 'inf' or tonumber(score) > c.now) then
-          held[at] = true
-        end
-      end
-    end
-    for at, number in ipairs(found) do
-      if not held[at] and not item.skip[number] then
-        return number
-      end
-    end
-    from, left = from + size, left - size
-  end
-end
-
--- The next number of the windows that nobody touched. One that binding has just refused is left to
--- rest: it is in use, and the store does not know (any more).
-local function fresh(c, pool, windows, item)
-  for _, window in ipairs(windows) do
-    while window.cursor < window.stop do
-      local number = window.numbers[window.cursor - window.start + 1]
-      window.cursor = window.cursor + 1
-      local n = number_load(c, pool, number)
-      if not n.touched then
-        if not item.skip[number] then
-          return n
-        end
-        n.till = pool.shared and 0 or c.now + pool.cooling
-        number_save(c, n)
-      end
-    end
-  end
-end
-
-local function rested(c, pool, item)
-  if pool.shared then
-    return scan(c, 'ZRANGE', pool.resting, item, math.huge)
-  end
-  local found = redis.call('ZRANGEBYSCORE', pool.resting, '-inf', whole(c.now), 'LIMIT', 0,
-    #item.excluded + 1)
-  for _, number in ipairs(found) do
-    if not item.skip[number] then
-      return number
-    end
-  end
-end
-
--- A number for the item, or nil. Fullest first, so that a shared pool keeps few numbers in use; then
--- fresh ones, in the walk's order; then those used before, oldest first.
--- A party that is on the fullest LOOK numbers gets a fresh one while there are any: it needs as many
--- numbers as it has bindings anyway, and a lease stays cheap. Only then every number is looked at.
-local function choose(c, pool, windows, item)
-  if c.steps > STEPS then
-    return nil, true
-  end
-  local number = pool.shared and scan(c, 'ZREVRANGE', pool.open, item, LOOK)
-  if not number then
-    local n = fresh(c, pool, windows, item)
-    if n then
-      return n
-    end
-    if pool.more() then
-      return nil, true
-    end
-    number = rested(c, pool, item)
-      or pool.shared and scan(c, 'ZREVRANGE', pool.open, item, math.huge)
-  end
-  return number and number_load(c, pool, number)
-end
-
-local function take(c, n, item, deadline)
-  local epoch = draw(c)
-  n.leases = n.leases + 1
-  local digits = whole(epoch)
-  for _, tag in ipairs(item.tags) do
-    tag_hold(c, tag, n.id)
-  end
-  number_save(c, n, epoch, 'e/' .. digits, deadline .. ':' .. table.concat(item.tags))
-  return epoch, digits
-end
-
-local function read_windows(pool, args, at)
+local function read_windows(c, pool, args, at)
   local windows = {}
   local how_many = tonumber(args[at])
   at = at + 1
@@ -113,9 +10,13 @@ local function read_windows(pool, args, at)
     local block, start, size = args[at], tonumber(args[at + 1]), tonumber(args[at + 2])
     local cursor = tonumber(redis.call('HGET', pool.blocks, block) or '10000')
     local window = {block = block, start = start, was = cursor, cursor = cursor,
-      partition = tonumber(args[at + 3]), stop = start + size, numbers = {}}
+      partition = tonumber(args[at + 3]), stop = start + size, numbers = {}, serves = {}}
     for offset = 1, size do
       window.numbers[offset] = args[at + 3 + offset]
+    end
+    window.holder = block_load(c, block)
+    for _, scope in ipairs(window.holder and window.holder.scopes or {}) do
+      window.serves[scope] = true
     end
     if cursor < start then -- the caller's cursor is of a store that was lost
       window.stop = cursor
@@ -126,84 +27,115 @@ local function read_windows(pool, args, at)
   return windows, at
 end
 
-local function read_item(pool, args, at)
-  local item = {tags = {}, excluded = {}, skip = {}}
-  local how_many = tonumber(args[at])
+-- A list in the arguments: its length, then its parts.
+local function read_list(args, at)
+  local list, how_many = {}, tonumber(args[at])
   for offset = 1, how_many do
-    if pool.shared then -- an exclusive number carries one binding, so nobody meets on it
-      item.tags[#item.tags + 1] = args[at + offset]
-    end
+    list[offset] = args[at + offset]
   end
-  at = at + how_many + 1
-  how_many = tonumber(args[at])
-  for offset = 1, how_many do
-    item.excluded[offset] = args[at + offset]
-    item.skip[args[at + offset]] = true
-  end
-  return item, at + how_many + 1
+  return list, at + how_many + 1
 end
 
--- args: path, how many blocks the caller knows, duration, partition of the event; windows (their
--- number, then each: block, start, size, partition, numbers), items (their number, then each: tags,
--- excluded numbers, both preceded by their number).
--- → deadline, the windows' cursors, then per item number and epoch; '' and 'EXHAUSTED', or '' and
--- 'MORE' where the windows were too small or scans too long: the caller asks for the rest again, with
--- the cursors just learnt. Items before the first MORE are settled, so it comes to an end.
+local function read_item(pool, args, at)
+  local item = {skip = {}, searched = {}}
+  local excluded, areas
+  item.tags, at = read_list(args, at)
+  excluded, at = read_list(args, at)
+  item.skips = #excluded
+  for _, number in ipairs(excluded) do
+    item.skip[number] = true
+  end
+  if not pool.tagged then -- a number carries one binding and then rests, so nobody meets on it
+    item.tags = {}
+  end
+  item.scopes = {''}
+  if args[at] == '' then -- any number
+    return item, at + 1
+  end
+  item.number = args[at + 1] ~= '' and args[at + 1]
+  item.sticky = args[at + 2] == '1'
+  item.seed = args[at + 3] ~= '' and tonumber(args[at + 3])
+  item.strict = args[at + 4] == '1'
+  areas, at = read_list(args, at + 5)
+  if #areas > 0 then
+    item.scopes = areas
+    if not item.strict then
+      areas[#areas + 1] = ''
+    end
+  end
+  return item, at
+end
+
+-- What is left of the fresh numbers of an area beyond those that the windows gave.
+local function counter_of_fresh(pool, windows)
+  local known = {}
+  return function(scope)
+    known[scope] = known[scope]
+      or tonumber(redis.call('HGET', pool.key, 'fresh:' .. scope) or '0')
+    local taken = 0
+    for _, window in ipairs(windows) do
+      taken = taken + (window.serves[scope] and window.cursor - window.was or 0)
+    end
+    return known[scope] > taken
+  end
+end
+
+local function move_cursors(c, pool, windows, epoch)
+  local cursors = {}
+  for place, window in ipairs(windows) do
+    cursors[place] = window.cursor
+    if window.cursor ~= window.was then
+      local version, block = draw(c), window.holder
+      redis.call('HSET', pool.blocks, window.block, window.cursor)
+      redis.call('HSET', block.key, 'version', whole(version), 'epoch', whole(epoch))
+      for _, scope in ipairs(block.scopes) do
+        count(pool, 'fresh:' .. scope, window.was - window.cursor)
+      end
+      keep(c, window.partition, 'block/' .. window.block, block_record(c, block), version)
+    end
+  end
+  return cursors
+end
+
+-- args: path, the pool's blocks as the caller knows them (`gen`), duration, partition of the event;
+-- windows (their number, then each: block, start, size, partition, numbers), items (their number, then
+-- each: tags, excluded numbers, and '' or 'S', named number, '1' if sticky, seed if random, '1' if
+-- strict, areas).
+-- → deadline, the windows' cursors, then per item number, epoch and '' or 'STICKY'; or '', why, and
+-- more of why. MORE: the windows were too small for the area named, or scans too long: the caller asks
+-- for the rest again, with the cursors just learnt. Items before the first MORE are settled, so it
+-- comes to an end.
 writes('lease', function(keys, args)
   local c = begin(keys)
   local pool = pool_load(c, args[3])
   if not pool then
     return {'POOL_NOT_FOUND'}
   end
-  if redis.call('HLEN', pool.blocks) ~= tonumber(args[4]) then
+  if (pool.gen or '0') ~= args[4] then
     return {'BLOCKS_CHANGED'}
   end
   local deadline = c.now + tonumber(args[5])
-  local windows, at = read_windows(pool, args, 7)
-  local sizes = redis.call('HMGET', pool.key, 'total', 'walked')
-  local fresh_left = tonumber(sizes[1] or '0') - tonumber(sizes[2] or '0')
-  pool.more = function()
-    local taken = 0
-    for _, window in ipairs(windows) do
-      taken = taken + window.cursor - window.was
-    end
-    return fresh_left > taken
-  end
-  local results, leases, due, last, digits = {}, {}, {}, 0, ''
+  local windows, at = read_windows(c, pool, args, 7)
+  pool.more = counter_of_fresh(pool, windows)
+  local results, leases, due, last = {}, {}, {}, 0
   local ends = whole(deadline)
-  local rest = wire_ms(3, deadline) .. wire_int(4, POLICY[pool.policy]) .. wire_ms(5, pool.cooling)
   local how_many = tonumber(args[at])
   at = at + 1
   for _ = 1, how_many do
-    local item
+    local item, digits
     item, at = read_item(pool, args, at)
-    local n, later = choose(c, pool, windows, item)
+    local n, word, detail = choose(c, pool, windows, item)
     if n then
-      last, digits = take(c, n, item, ends)
-      results[#results + 1] = n.id
-      results[#results + 1] = digits
+      last, digits = take(c, n, item.tags, ends)
       due[#due + 1] = ends
       due[#due + 1] = n.id .. '/' .. digits
-      leases[#leases + 1] = wire_bytes(2, wire_bytes(1, n.id) .. wire_int(2, last) .. rest)
-    else
-      results[#results + 1] = ''
-      results[#results + 1] = later and 'MORE' or 'EXHAUSTED'
+      leases[#leases + 1] = lease_wire(pool, n.id, last, deadline)
     end
+    results[#results + 1] = n and n.id or ''
+    results[#results + 1] = n and digits or word
+    results[#results + 1] = n and word or detail
   end
-  local cursors = {}
-  for place, window in ipairs(windows) do
-    cursors[place] = window.cursor
-    if window.cursor ~= window.was then
-      local version = draw(c)
-      redis.call('HSET', pool.blocks, window.block, window.cursor)
-      local key = c.base .. 'block:' .. window.block
-      redis.call('HSET', key, 'version', whole(version), 'epoch', whole(last))
-      count(pool, 'walked', window.cursor - window.was)
-      keep(c, window.partition, 'block/' .. window.block, wire_bytes(4,
-        wire_bytes(1, redis.call('HGET', key, 'record')) .. wire_int(2, window.cursor)
-        .. wire_int(3, last)), version)
-    end
-  end
+  local cursors = move_cursors(c, pool, windows, last)
   if #leases > 0 then
     redis.call('ZADD', c.base .. 'leases', unpack(due))
     tell(c, tonumber(args[6]), pool.path, 'NumbersLeased',
@@ -213,7 +145,7 @@ writes('lease', function(keys, args)
   return {'OK', ends, cursors, results}
 end)
 
--- Ends an open lease. The number rests for `rest` ms if it is exclusive, the tags if it is shared.
+-- Ends an open lease. The number rests for `rest` ms if it is exclusive; the tags rest as long.
 local function end_lease(c, n, epoch, rest)
   local field = 'e/' .. epoch
   local entry = redis.call('HGET', n.key, field)
@@ -228,12 +160,12 @@ local function end_lease(c, n, epoch, rest)
   redis.call('HDEL', n.key, field)
   redis.call('ZREM', c.base .. 'leases', n.id .. '/' .. epoch)
   n.leases = n.leases - 1
-  if n.pool.shared then
-    tags_settle(c, n.key, n.id, split_tags(tags), till)
-  else
+  tags_settle(c, n, split_tags(tags), till)
+  if not n.pool.shared then
     n.till = math.max(n.till, till)
   end
   number_save(c, n)
+  import_over(c, n, epoch)
   return true
 end
 
@@ -241,10 +173,10 @@ end
 local function end_leases(keys, args, change)
   local c, ended = begin(keys), 0
   for at = 3, #args, 3 do
-    local pool = pool_of(c, args[at])
-    if pool then
-      local n = number_load(c, pool, args[at])
-      if end_lease(c, n, args[at + 1], change == 2 and pool.cooling or 0) then
+    local block = block_of(c, args[at])
+    if block then
+      local n = number_load(c, block, args[at])
+      if end_lease(c, n, args[at + 1], change == 2 and block.pool.rest or 0) then
         number_tell(c, n, tonumber(args[at + 2]), change)
         ended = ended + 1
       end

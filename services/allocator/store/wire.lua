@@ -34,7 +34,8 @@ end
 
 local MESSAGE = 'axbridge.allocator.v1.'
 local POLICY = {exclusive = 1, shared = 2}
-local STATE = {free = 1, leased = 2, bound = 3, cooling = 4, locked = 5}
+local STATE = {free = 1, leased = 2, bound = 3, cooling = 4, locked = 5,
+  reserved = 6, suspended = 7, retired = 8}
 
 -- One OutboxRecord. `value` nil makes a tombstone, `id` nil a compacted record.
 local function wire_record(topic, partition, key, value, message, id, now, version)

@@ -1,12 +1,5 @@
 -- Reads, and route keys. Invariant: a read never answers from a store that is not whole.
 
--- The sequence of a record if Kafka has yet to acknowledge it, else 0: one of an older store epoch
--- can only be judged here.
-local function pending(keys, sequence)
-  local acked = redis.call('HGET', keys[1], 'acked') or '0'
-  return tonumber(sequence or '0') > tonumber(acked) and sequence or '0'
-end
-
 -- Key 3: a request. Answers body hash and binding, or ''.
 reads('answered', function(keys, args)
   return {'OK', redis.call('GET', keys[3]) or ''}

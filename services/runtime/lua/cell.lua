@@ -35,6 +35,13 @@ local function cell_append(keys, entry)
   return sequence
 end
 
+-- The sequence of a record if Kafka has yet to acknowledge it, else 0: one of an older store epoch
+-- can only be judged here.
+local function pending(keys, sequence)
+  local acked = redis.call('HGET', keys[1], 'acked') or '0'
+  return tonumber(sequence or '0') > tonumber(acked) and sequence or '0'
+end
+
 local function export(name, callback)
   redis.register_function(SERVICE .. '_' .. name, callback)
 end

@@ -10,8 +10,10 @@ from typing import Any
 from axbridge.runtime.v1 import outbox_pb2
 from redis.exceptions import RedisError
 
+from services.allocator.catalogue import CellCatalogue
+from services.allocator.cells import SERVICE, functions
 from services.allocator.domain import Block, Policy, Pool, PoolId
-from services.allocator.store import SERVICE, CellNumberStore, functions
+from services.allocator.store import CellNumberStore
 from services.runtime.acks import first_sequence
 from services.runtime.cell import Cell
 from services.runtime.envelope import Envelope
@@ -81,9 +83,18 @@ def store_of(ready: ReadyCell, keys: MemoryKeyRing | None = None) -> CellNumberS
     return CellNumberStore(ready.cell, keys or MemoryKeyRing(), PARTITIONS, grace_ms=0)
 
 
-async def make_pool(store: CellNumberStore, policy: Policy, cooling_ms: int = 60_000) -> None:
-    await store.create_pool(Pool(POOL, policy, cooling_ms, 1500))
-    await store.register_block(Block(BLOCK, POOL, 2500))
+def catalogue_of(ready: ReadyCell) -> CellCatalogue:
+    return CellCatalogue(ready.cell, PARTITIONS)
+
+
+async def make_pool(
+    ready: ReadyCell, policy: Policy, cooling_ms: int = 60_000, pair_cooling_ms: int = 0
+) -> None:
+    catalogue = catalogue_of(ready)
+    if policy is Policy.SHARED:
+        pair_cooling_ms = pair_cooling_ms or cooling_ms
+    await catalogue.create_pool(Pool(POOL, policy, cooling_ms, 1500, pair_cooling_ms))
+    await catalogue.register_block(Block(BLOCK, POOL, 2500))
 
 
 async def published(ready: ReadyCell, count: int) -> Sequence[outbox_pb2.OutboxRecord]:

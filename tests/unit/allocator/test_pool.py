@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.allocator.pool import Permutation, windows
+from services.allocator.pool import Permutation, Walk, scopes
 
 KEYS = st.binary(min_size=32, max_size=32)
 BLOCKS = st.from_regex(r"700[0-9]{8}", fullmatch=True)
@@ -57,21 +57,49 @@ def test_indexes_beyond_the_block() -> None:
     assert "0001" in repr(permutation)
 
 
+MADE = {f"7001000000{n}": Permutation(KEY, f"7001000000{n}") for n in range(4)}
+
+
 def test_windows_take_blocks_until_there_is_enough() -> None:
-    cursors = {"70010000001": 9_998, "70010000002": 10_000, "70010000003": 0}
-    made = {block: Permutation(KEY, block) for block in cursors}
-    found = windows(cursors, 5, made.__getitem__, lambda n: 0)
+    walk = Walk([("70010000001", 9_998, ""), ("70010000002", 10_000, ""), ("70010000003", 0, "")])
+    found = walk.windows({"": 5}, MADE.__getitem__, lambda n: 0)
     assert [(w.block, w.start, len(w.numbers)) for w in found] == [
         ("70010000001", 9_998, 2),
         ("70010000003", 0, 3),
     ]
-    assert windows({"70010000002": 10_000}, 5, made.__getitem__, lambda n: 0) == []
+    walk.moved("70010000001", 10_000)
+    walk.moved("70010000003", 9_999)
+    assert [w.block for w in walk.windows({"": 5}, MADE.__getitem__, lambda n: 0)] == [
+        "70010000003"
+    ]
+    assert Walk([("70010000002", 10_000, "")]).windows({"": 5}, MADE.__getitem__, lambda n: 0) == []
+
+
+def test_a_block_is_offered_once_for_all_its_areas() -> None:
+    walk = Walk(
+        [("70010000001", 0, "440300"), ("70010000002", 0, "440100"), ("70010000003", 0, "")]
+    )
+    below = random.Random(3).randrange
+    for area, expected in {
+        "440300": {"70010000001"},
+        "440000": {"70010000001", "70010000002"},
+        "110000": set(),
+    }.items():
+        found = walk.windows({area: 20_000}, MADE.__getitem__, below)
+        assert {window.block for window in found} == expected
+    both = walk.windows({"440300": 2, "440000": 2}, MADE.__getitem__, lambda n: 0)
+    assert [window.block for window in both].count("70010000001") == 1
+
+
+def test_an_area_lies_in_its_province() -> None:
+    assert scopes("") == ("",)
+    assert scopes("440000") == ("", "440000")
+    assert scopes("440300") == ("", "440000", "440300")
 
 
 def test_blocks_are_chosen_evenly() -> None:
-    cursors = {f"7001000000{n}": 0 for n in range(4)}
-    made = {block: Permutation(KEY, block) for block in cursors}
+    walk = Walk([(block, 0, "") for block in MADE])
     below = random.Random(7).randrange
-    chosen = Counter(windows(cursors, 1, made.__getitem__, below)[0].block for _ in range(400))
-    assert set(chosen) == set(cursors)
+    chosen = Counter(walk.windows({"": 1}, MADE.__getitem__, below)[0].block for _ in range(400))
+    assert set(chosen) == set(MADE)
     assert max(chosen.values()) < 140

@@ -29,7 +29,7 @@ async def test_consumed_to_the_ends_or_not() -> None:
     store = MemoryNumberStore(clock)
     await store.create_pool(Pool(POOL, Policy.EXCLUSIVE, 60_000, 1))
     await store.register_block(Block("70010000001", POOL, 1))
-    (lease,) = (await store.lease(POOL, [Wish()], 1000)).leases
+    (lease,) = (await store.lease(POOL, [Wish()], 1000)).given
     assert lease
     clock.advance(timedelta(seconds=5))
     metrics = Metrics("allocator")

@@ -1,55 +1,34 @@
-"""Requests to domain values and back, and route records to changes: total, or refused by name."""
+"""Requests to domain values, and domain values to answers: total, or refused by name."""
+
+import base64
+import uuid
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from axbridge.allocator.v1 import allocator_service_pb2 as pb
 from axbridge.allocator.v1 import number_pb2
-from axbridge.binding.v1 import binding_pb2
-from axbridge.binding.v1 import events_pb2 as binding_events_pb2
+from axbridge.type.v1 import selection_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2
-from hypothesis import given
-from hypothesis import strategies as st
+from google.rpc import code_pb2, error_details_pb2
 
-from services.allocator import translate
+from services.allocator import messages, translate
 from services.allocator.domain import (
-    Block,
     Lease,
     Leased,
-    Number,
     Policy,
     Pool,
     PoolId,
-    RouteChange,
-    RouteState,
+    Refusal,
+    Refused,
+    Selection,
     State,
+    Statistics,
 )
-from services.runtime.errors import InvalidArgument, Malformed
-from services.runtime.record import Record
+from services.runtime.errors import InvalidArgument
 
 POOL = PoolId("didi", "city")
 NUMBER = "700100000010001"
-TIMES = st.integers(0, 2**41)
-
-
-@given(st.sampled_from(Policy), st.integers(1000, 90 * 86_400_000), TIMES)
-def test_a_pool_comes_back(policy: Policy, cooling_ms: int, created_ms: int) -> None:
-    pool = Pool(POOL, policy, cooling_ms, created_ms)
-    assert translate.pool_stored(translate.pool_out(pool).SerializeToString()) == pool
-    assert translate.pool_in(translate.pool_out(pool), created_ms) == pool
-
-
-@given(TIMES)
-def test_a_block_comes_back(created_ms: int) -> None:
-    block = Block("70010000001", POOL, created_ms)
-    assert translate.block_stored(translate.block_out(block).SerializeToString()) == block
-
-
-@given(st.sampled_from(State), TIMES)
-def test_a_number_shows_its_state(state: State, till: int) -> None:
-    message = translate.number_out(Number(NUMBER, POOL, state, 7, till, 9))
-    assert number_pb2.NumberState.Name(message.state) == f"NUMBER_STATE_{state.name}"
-    assert message.HasField("cool_until") == bool(till)
-    assert (message.pairs, message.version) == (7, 9)
 
 
 def test_defaults_and_ranges_of_a_lease() -> None:
@@ -70,7 +49,7 @@ def test_defaults_and_ranges_of_a_lease() -> None:
 
 def test_a_missing_number_is_an_error_of_its_item() -> None:
     pool = Pool(POOL, Policy.SHARED, 1500, 0)
-    leased = Leased(pool, (Lease(NUMBER, 5, 1_234), None))
+    leased = Leased(pool, (Lease(NUMBER, 5, 1_234), Refusal(Refused.EXHAUSTED)))
     first, second = translate.leased_out(leased).results
     assert (first.lease.epoch, first.lease.expire_time.ToMilliseconds()) == (5, 1_234)
     assert first.lease.cooling.ToMilliseconds() == 1500
@@ -79,45 +58,119 @@ def test_a_missing_number_is_an_error_of_its_item() -> None:
     assert (info.reason, dict(info.metadata)) == ("POOL_EXHAUSTED", {"pool": POOL.name})
 
 
-def record(key: str, value: bytes | None) -> Record:
-    return Record("binding.routes.v1", 0, 0, key.encode(), value, [], 0)
+def test_what_a_refusal_says() -> None:
+    pool = Pool(POOL, Policy.EXCLUSIVE, 1500, 0, 9000)
+    named, areas = Selection(number=NUMBER), Selection(areas=("440300", "440000"), strict=True)
+    for refusal, code, told in (
+        (Refusal(Refused.AREA, "", areas), "RESOURCE_EXHAUSTED", {"areas": "440300,440000"}),
+        (
+            Refusal(Refused.UNAVAILABLE, "LOCKED", named),
+            "FAILED_PRECONDITION",
+            {"number": NUMBER, "why": "LOCKED"},
+        ),
+        (Refusal(Refused.UNKNOWN, "", named), "NOT_FOUND", {"number": NUMBER}),
+        (Refusal(Refused.FOREIGN, "", named), "PERMISSION_DENIED", {"number": NUMBER}),
+    ):
+        (result,) = translate.results_out(Leased(pool, (refusal,)))
+        info = error_details_pb2.ErrorInfo()
+        assert result.error.details[0].Unpack(info)
+        assert code_pb2.Code.Name(result.error.code) == code
+        assert info.reason == refusal.reason.value
+        assert dict(info.metadata) == {"pool": POOL.name, **told}
+    (result,) = translate.results_out(Leased(pool, (Lease(NUMBER, 1, 2, True),)))
+    assert (result.lease.cooling.ToMilliseconds(), result.lease.sticky) == (1500, True)
+    assert result.lease.pair_cooling.ToMilliseconds() == 9000
 
 
-def test_routes_become_changes() -> None:
-    route = binding_events_pb2.Route(
-        number=NUMBER,
-        binding="b1",
-        version=2,
-        state=binding_pb2.BINDING_STATE_RELEASED,
-        tag_a=b"a" * 16,
-        tag_b=b"b" * 16,
-        lease_epoch=7,
-        cool_until=translate.timestamp(99_001),
+def test_a_pair_rests_as_long_as_its_number_at_least() -> None:
+    message = number_pb2.Pool(name=POOL.name, policy=number_pb2.POOL_POLICY_EXCLUSIVE)
+    message.cooling.seconds, message.pair_cooling.seconds = 60, 59
+    with pytest.raises(InvalidArgument, match="pair_cooling"):
+        translate.pool_in(message, 1)
+    message.pair_cooling.seconds = 60
+    assert translate.pool_in(message, 1).pair_cooling_ms == 60_000
+    message.ClearField("pair_cooling")
+    assert translate.pool_in(message, 1).pair_cooling_ms == 0
+    message.policy = number_pb2.POOL_POLICY_SHARED
+    assert translate.pool_in(message, 1).pair_cooling_ms == 60_000
+
+
+def test_selections() -> None:
+    message = selection_pb2.Selection(
+        areas=["440300", "110000"],
+        area_match=selection_pb2.AREA_MATCH_STRICT,
+        stickiness=selection_pb2.STICKINESS_SAME,
+        order=selection_pb2.SELECTION_ORDER_RANDOM,
     )
-    change = translate.route_change(record(f"{NUMBER}/b1", route.SerializeToString()))
-    tags = (b"a" * 16, b"b" * 16)
-    assert change == RouteChange(RouteState.RELEASED, NUMBER, "b1", 2, 7, 99_001, tags)
-    gone = translate.route_change(record(f"{NUMBER}/b1", None))
-    assert gone == RouteChange(RouteState.FORGOTTEN, NUMBER, "b1")
-    for key, change_ in {
-        f"{NUMBER}/b2": {},
-        "13812345678/b1": {},
-        NUMBER: {},
-        f"{NUMBER}/b1": {"version": 0},
-        f"{NUMBER}/b1 ": {},
-    }.items():
-        bad = binding_events_pb2.Route()
-        bad.CopyFrom(route)
-        if change_:
-            bad.version = 0
-        with pytest.raises(Malformed, match="ROUTE_MALFORMED"):
-            translate.route_change(record(key, bad.SerializeToString()))
-    route.tag_a = b"short"
-    with pytest.raises(Malformed):
-        translate.route_change(record(f"{NUMBER}/b1", route.SerializeToString()))
+    expected = Selection("", ("440300", "110000"), True, True, True)
+    assert translate.selection_in(message) == expected
+    assert translate.selection_in(selection_pb2.Selection()) == Selection()
+    for bad, reason in (
+        (selection_pb2.Selection(number="123"), "NUMBER_INVALID"),
+        (selection_pb2.Selection(areas=["440301"]), "AREA_INVALID"),
+        (selection_pb2.Selection(areas=["440300"] * 9), "INVALID_FIELD"),
+        (selection_pb2.Selection(number=NUMBER, areas=["440300"]), "INVALID_FIELD"),
+        (selection_pb2.Selection(area_match=7), "INVALID_FIELD"),  # type: ignore[arg-type]
+        (selection_pb2.Selection(stickiness=7), "INVALID_FIELD"),  # type: ignore[arg-type]
+        (selection_pb2.Selection(order=7), "INVALID_FIELD"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidArgument, match=reason):
+            translate.selection_in(bad)
 
 
-@given(st.binary(max_size=40), st.binary(max_size=60))
-def test_any_octets_are_parked_not_fatal(key: bytes, value: bytes) -> None:
-    with pytest.raises(Malformed):
-        translate.route_change(Record("t", 0, 0, key, value, [], 0))
+def test_imports() -> None:
+    def request(**given: Any) -> pb.ImportNumbersRequest:
+        fields = {"number": NUMBER, "import_id": str(uuid.UUID(int=1, version=4))}
+        item = pb.ImportItem(**{**fields, "expire_time": messages.timestamp(160_000), **given})
+        return pb.ImportNumbersRequest(parent=POOL.name, items=[item])
+
+    pool, (found,) = translate.imports_in(request(party_tags=[b"a" * 16]), 100_000)
+    assert (pool, found.number, found.until_ms, found.tags) == (
+        POOL, NUMBER, 160_000, (b"a" * 16,),
+    )  # fmt: skip
+    for bad in (
+        {"number": "13812345678"},
+        {"import_id": "x"},
+        {"import_id": str(uuid.UUID(int=1, version=1))},
+        {"import_id": str(uuid.UUID(int=1, version=4)).replace("-", "")},
+        {"party_tags": [b"short"]},
+        {"party_tags": [b"a" * 16] * 3},
+        {"expire_time": messages.timestamp(159_999)},
+        {"expire_time": messages.timestamp(31 * 86_400_000 + 100_000)},
+    ):
+        with pytest.raises(InvalidArgument):
+            translate.imports_in(request(**bad), 100_000)
+    with pytest.raises(InvalidArgument, match="items"):
+        translate.imports_in(pb.ImportNumbersRequest(parent=POOL.name), 1)
+
+
+def test_a_page_token_belongs_to_its_list() -> None:
+    token = translate.page_token("numbers", NUMBER)
+    assert translate.page_in(0, token, "numbers") == (100, NUMBER)
+    assert translate.page_in(7, "", "numbers") == (7, "")
+    assert translate.page_token("numbers", "") == ""
+    for other in ("blocks", "numbers\x1fx"):
+        with pytest.raises(InvalidArgument, match="INVALID_PAGE_TOKEN"):
+            translate.page_in(0, token, other)
+    for bad in ("%%%", token[:-1], "é", base64.b64encode(b"\xff\xff\xff").decode()):
+        with pytest.raises(InvalidArgument, match="INVALID_PAGE_TOKEN"):
+            translate.page_in(0, bad, "numbers")
+    for size in (-1, 1001):
+        with pytest.raises(InvalidArgument, match="page_size"):
+            translate.page_in(size, "", "numbers")
+
+
+def test_a_filter_by_state() -> None:
+    assert translate.state_in(0) is None
+    assert translate.state_in(number_pb2.NUMBER_STATE_LOCKED) is State.LOCKED
+    with pytest.raises(InvalidArgument):
+        translate.state_in(99)
+
+
+def test_classes_of_pairs_follow_each_other() -> None:
+    found = translate.statistics_out(
+        Statistics(9, 1, 1, 1, 1, 1, 700, 1, 1, 1, tuple(range(1, 9)))
+    ).pairs_per_number
+    assert [each.numbers for each in found] == list(range(1, 9))
+    assert (found[0].at_least, found[-1].at_most) == (1, 200)
+    assert all(one.at_most + 1 == two.at_least for one, two in pairwise(found))

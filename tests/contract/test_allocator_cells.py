@@ -9,6 +9,7 @@ from axbridge.allocator.v1 import events_pb2, number_pb2
 
 from services.allocator.domain import (
     Lease,
+    Mark,
     Policy,
     Wish,
 )
@@ -40,7 +41,7 @@ async def ready(valkey_url: str) -> AsyncIterator[ReadyCell]:
 
 async def test_a_lease_publishes_one_event_and_the_cursor(ready: ReadyCell) -> None:
     store = store_of(ready)
-    await make_pool(store, Policy.EXCLUSIVE)
+    await make_pool(ready, Policy.EXCLUSIVE)
     leased = await store.lease(POOL, [Wish()] * 3, 30_000)
     block, event = await published(ready, 2)
     assert (event.topic, event.key) == (ALLOCATOR_NUMBERS.name, b"didi/city")
@@ -65,10 +66,10 @@ async def test_a_lease_publishes_one_event_and_the_cursor(ready: ReadyCell) -> N
 
 async def test_locks_and_returns_publish_the_number_as_it_is(ready: ReadyCell) -> None:
     store = store_of(ready)
-    await make_pool(store, Policy.EXCLUSIVE)
-    lease = (await store.lease(POOL, [Wish()], 30_000)).leases[0]
+    await make_pool(ready, Policy.EXCLUSIVE)
+    lease = (await store.lease(POOL, [Wish()], 30_000)).given[0]
     assert lease
-    locked = await store.lock(lease.number, "投诉", 1_700_000_000_123)
+    locked = await store.mark(lease.number, Mark.LOCK, True, "投诉", 1_700_000_000_123)
     event, record = await published(ready, 2)
     changed = events_pb2.NumberChanged.FromString(event.value)
     assert (changed.change, changed.reason) == (events_pb2.NUMBER_CHANGE_LOCKED, "投诉")
@@ -77,7 +78,7 @@ async def test_locks_and_returns_publish_the_number_as_it_is(ready: ReadyCell) -
     assert changed.number.version == locked.version == record.version
     lock = events_pb2.StateRecord.FromString(record.value).lock
     assert (lock.number, lock.lock_time.ToMilliseconds()) == (lease.number, 1_700_000_000_123)
-    await store.unlock(lease.number, "over")
+    await store.mark(lease.number, Mark.LOCK, False, "over", 1)
     _, record = await published(ready, 2)
     assert (record.tombstone, record.key) == (True, f"lock/{lease.number}".encode())
     await store.return_leases([lease])
@@ -93,12 +94,12 @@ async def test_locks_and_returns_publish_the_number_as_it_is(ready: ReadyCell) -
 
 async def test_used_numbers_come_back_oldest_first(ready: ReadyCell) -> None:
     store = store_of(ready)
-    await make_pool(store, Policy.EXCLUSIVE)
+    await make_pool(ready, Policy.EXCLUSIVE)
     leases = []
     for _ in range(50):
-        leases += [x for x in (await store.lease(POOL, [Wish()] * 200, 60_000)).leases if x]
+        leases += (await store.lease(POOL, [Wish()] * 200, 60_000)).given
     for index in (700, 3, 99):
         await store.return_leases([leases[index]])
         await asyncio.sleep(0.003)  # the queue's order is that of milliseconds
-    again = (await store.lease(POOL, [Wish()] * 4, 60_000)).leases
-    assert [x and x.number for x in again] == [*(leases[n].number for n in (700, 3, 99)), None]
+    again = (await store.lease(POOL, [Wish()] * 4, 60_000)).given
+    assert [x.number for x in again] == [leases[n].number for n in (700, 3, 99)]
