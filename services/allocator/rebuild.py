@@ -167,7 +167,7 @@ class AllocatorRebuild:
             data = messages.block_base(block)
             await self._call(epoch, "restore_block", rest, version, *place, data)
         else:
-            held = getattr(state, "import")
+            held = state.imported
             until = messages.millis(held.expire_time)
             lease = (held.import_id, held.lease_epoch, until, record.partition)
             await self._call(epoch, "restore_import", held.number, version, *lease)

@@ -31,7 +31,8 @@ async def reason(call: Any) -> str | None:
 async def ask(client: Client, *tags: bytes, **selection: Any) -> pb.LeaseResult:
     item = pb.LeaseItem(party_tags=tags, selection=selection_pb2.Selection(**selection))
     request = pb.LeaseNumbersRequest(parent=client.pool, items=[item])
-    return (await client.stub.LeaseNumbers(request)).results[0]
+    answer: pb.LeaseNumbersResponse = await client.stub.LeaseNumbers(request)
+    return answer.results[0]
 
 
 async def test_selection_by_area_and_by_name(client: Client) -> None:

@@ -135,11 +135,9 @@ SAMPLES: dict[str, Message] = {
     ),
     "allocator.v1.StateRecord.import": allocator.StateRecord(
         version=5,
-        **{
-            "import": allocator.ImportRecord(
-                number=NUMBER, import_id="i-1", lease_epoch=8, expire_time=at(60)
-            )
-        },
+        imported=allocator.ImportRecord(
+            number=NUMBER, import_id="i-1", lease_epoch=8, expire_time=at(60)
+        ),
     ),
     "allocator.v1.PoolCreated": allocator.PoolCreated(pool=POOL),
     "allocator.v1.BlockRegistered": allocator.BlockRegistered(block=BLOCK, tenant="taxi"),
