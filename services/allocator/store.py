@@ -160,7 +160,7 @@ class CellNumberStore:
     def _selection(self, selection: Selection) -> tuple[Argument, ...]:
         if selection == ANY:
             return ("",)
-        seed: Argument = secrets.randbelow(2**31 - 1) if selection.random else ""
+        seed: Argument = self._below(2**31 - 1) if selection.random else ""
         flags = (int(selection.sticky), seed, int(selection.strict))
         return ("S", selection.number, *flags, len(selection.areas), *selection.areas)
 

@@ -6,6 +6,7 @@ the areas can, a named number only for the reason that stands against it).
 """
 
 import asyncio
+import random
 import uuid
 from contextlib import AsyncExitStack
 from typing import Any
@@ -77,9 +78,14 @@ Taken = tuple[Lease, tuple[bytes, ...]]
 
 
 class Leasing(RuleBasedStateMachine):
-    """Real store and model in step. `url` is set by the test."""
+    """Real store and model in step. `url` is set by the test.
+
+    The same draws make the same history, or hypothesis could not repeat one: the same numbers and
+    choices each time.
+    """
 
     url: str
+    keys = MemoryKeyRing()
     leases = Bundle("leases")
     bindings = Bundle("bindings")
     released = Bundle("released")
@@ -100,15 +106,15 @@ class Leasing(RuleBasedStateMachine):
 
     async def _begin(self, pool: Pool) -> None:
         ready = await self.stack.enter_async_context(ready_cell(self.url))
-        keys = MemoryKeyRing()
-        self.real = CellNumberStore(ready.cell, keys, PARTITIONS)
+        below = random.Random(0).randrange
+        self.real = CellNumberStore(ready.cell, self.keys, PARTITIONS, below)
         self.catalogue = CellCatalogue(ready.cell, PARTITIONS)
         self.fold = CellRouteFold(ready.cell)
         self.clock = ManualClock(SystemClock().now())
         self.model = MemoryNumberStore(self.clock)
         await self.catalogue.create_pool(pool)
         await self.model.create_pool(pool)
-        key = keys.derive(f"serials/{POOL.tenant}", KEY_LABEL)
+        key = self.keys.derive(f"serials/{POOL.tenant}", KEY_LABEL)
         self.numbers: list[str] = []
         for digits, area in AREAS.items():
             block = Block(digits, POOL, 1, area)
