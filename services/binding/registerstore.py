@@ -148,7 +148,7 @@ class CellRegisters:
             "" if register.due_ms is None else register.due_ms,
             str(place),
             register.tag.hex(),
-            *(each.body_hash for each in requests),
+            *(part for each in requests for part in (each.body_hash, each.time_ms)),
         ]
 
     def _keys(self, place: Place, tag: str) -> list[str]:

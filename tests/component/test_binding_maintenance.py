@@ -12,6 +12,7 @@ from services.runtime.cell import Cell
 from services.runtime.maintenance import drop
 from tests.commands import run_command
 from tests.component.binding_world import World, world
+from tests.component.test_binding_blacklistservicer import Listing
 from tests.factories import unique
 
 pytestmark = pytest.mark.both_stores
@@ -41,6 +42,9 @@ async def test_an_empty_store_is_rebuilt_and_checked(
         made = [await w.stub.CreateBinding(each, timeout=10) for each in requests]
         ended = await w.release(made[0].name)
         changed = await w.update(made[1].name, 1, 9000)
+        listing = Listing(w)
+        listed, removed = await listing.add("+8613812345670"), await listing.add("+8613812345671")
+        removed = await listing.remove(removed.name)
         await relayed(cell_of(w.settings))
         status, said = await run_command("binding", "check", w.settings)
         assert (status, said["same"], said["differences"]) == (0, True, 0)
@@ -61,6 +65,7 @@ async def test_an_empty_store_is_rebuilt_and_checked(
         assert await w.get(made[1].name) == changed
         assert await w.stub.CreateBinding(requests[2], timeout=10) == made[2]
         assert len((await w.list(order_id="order-3")).bindings) == 17
+        assert list((await Listing(w).list()).entries) == [listed, removed]
 
 
 @pytest.mark.timeout(180)

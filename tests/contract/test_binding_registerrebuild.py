@@ -147,6 +147,19 @@ async def test_what_arrived_in_part_is_published_whole(cell: ReadyCell) -> None:
     assert dict(event.headers)["ce_type"] == b"axbridge.binding.v1.ConsentGranted"
 
 
+async def test_a_request_is_forgotten_when_it_would_have_been(cell: ReadyCell) -> None:
+    made = await grant(cell, 1)
+    now, day = CLOCK.epoch_ms(), 24 * 3_600_000
+    for epoch, age in enumerate((day - 60_000, day + 60_000), 2):
+        old = replace(made, requests=(replace(made.requests[0], time_ms=now - age),))
+        await cell.wipe()
+        await cell.begin(epoch)
+        await cell.registers.restore(cell.messages.register(old))
+        key = cell.cell.key("request", TENANT, made.requests[0].request_id)
+        left = await cell.cell.redis.pttl(key)
+        assert left == -2 if age > day else 0 < left <= 60_000
+
+
 async def test_a_stale_record_is_overruled_and_a_known_one_left_alone(cell: ReadyCell) -> None:
     made = await grant(cell, 1)
     first = cell.on(STATE)[0]

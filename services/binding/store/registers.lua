@@ -3,7 +3,7 @@
 -- Keys:  3 register  4 marks  5 due  6 index of the tenant  7 index of the tag  8... requests
 -- Args:  3 id  4 version  5 record  6 outbox entry  7 version before  8 field of the mark  9 mark ('':
 --        none)  10 mark before ('*': any)  11 due at ('': never)  12 member in due  13 tag
---        14... body hash per request, of which a put has one or none
+--        14... body hash and time per request, of which a put has one or none
 -- A mark begins with its rank. Invariant: of marks for one field the highest rank stands, in whatever
 -- order a heal applies them.
 
@@ -29,7 +29,11 @@ local function register(keys, args, sequence)
   redis.call('ZADD', keys[6], 0, args[3])
   redis.call('ZADD', keys[7], 0, args[3])
   for place = 8, #keys do
-    redis.call('SET', keys[place], args[place + 6] .. args[3], 'PX', REQUEST_LIFE_MS)
+    -- A heal meets requests of long ago: their answers are forgotten when they would have been.
+    local left = tonumber(args[2 * place - 1]) + REQUEST_LIFE_MS - now_ms()
+    if left > 0 then
+      redis.call('SET', keys[place], args[2 * place - 2] .. args[3], 'PX', whole(left))
+    end
   end
 end
 

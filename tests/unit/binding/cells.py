@@ -72,7 +72,7 @@ class ReadyCell:
         self.tags = tags
         self.bindings = CellBindings(self.cell, RECORDS, vault, keys, clock)
         self.registers = CellRegisters(self.cell, REGISTER_RECORDS)
-        messages = ConsentMessages(PurgeSealer(self.keyring))
+        messages = self.messages = ConsentMessages(PurgeSealer(self.keyring))
         self.consents = CellConsents(self.registers, messages)
         self.listed = BlacklistMessages(PurgeSealer(self.keyring))
         self.blacklist = CellBlacklist(self.registers, self.listed)
