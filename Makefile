@@ -90,7 +90,7 @@ fault: $(READY) ## kill, freeze, lose and misdate things, then check what holds 
 interop: $(READY) ## with programs that nobody here wrote (needs Go and `make packages`)
 	$(PYTEST) tests/interop
 
-PACKAGES = libfaketime postgresql
+PACKAGES = libfaketime postgresql kamailio kamailio-json-modules kamailio-utils-modules sip-tester
 
 packages: ## install the system packages that interop and fault need (Debian, as root)
 	@dpkg-query -W $(PACKAGES) >/dev/null 2>&1 || \

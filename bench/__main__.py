@@ -22,7 +22,7 @@ _LOADS: Final[dict[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
     "batch_create": lambda args: create_binding.batched(args.data, args.seconds, 4),
 }
 
-_ROUTER: Final = {"route": "bench.route_call", "http": "bench.http_edge"}
+_ROUTER: Final = {"route": "bench.route_call", "http": "bench.http_edge", "sip": "bench.sip"}
 
 
 def main() -> int:

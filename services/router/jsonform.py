@@ -80,7 +80,9 @@ def octets(answer: Any) -> bytes:
 def _route(response: router_service_pb2.RouteCallResponse, domain: str) -> dict[str, Any]:
     """The one route: to the callee, who sees the 700 number, with the mark as its name (R3)."""
     connect = response.connect
-    shown = {"uri": f"sip:{connect.display_number}@{domain}", "display": connect.mark}
+    shown = {"uri": f"sip:{connect.display_number}@{domain}"}
+    if connect.mark:
+        shown["display"] = f'"{connect.mark}"'  # as a quoted string of SIP: it is no ASCII
     headers: dict[str, Any] = {"from": shown}
     route: dict[str, Any] = {"uri": f"sip:{connect.callee.e164}@{domain}", "headers": headers}
     if connect.HasField("ring_timeout"):

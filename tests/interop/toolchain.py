@@ -39,6 +39,14 @@ def pyarrow() -> None:
         _missing("no pyarrow: Parquet was not tried")
 
 
+def program(name: str) -> str:
+    """A program of Debian's; without it the test is skipped, and fails in CI."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None:
+        _missing(f"no {name}: `make packages`")
+    return found
+
+
 def _missing(why: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(why)

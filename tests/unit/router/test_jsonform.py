@@ -29,7 +29,7 @@ def test_a_connected_call_has_the_answer_and_one_route_for_rtjson() -> None:
     assert answer["connect"]["callee"] == {"e164": "+8613912345678"}
     assert answer["connect"]["displayNumber"] == NUMBER
     assert (answer["version"], answer["routing"]) == ("1.0", "serial")
-    shown = {"uri": f"sip:{NUMBER}@example.org", "display": MARK}
+    shown = {"uri": f"sip:{NUMBER}@example.org", "display": f'"{MARK}"'}
     assert answer["routes"] == [
         {"uri": "sip:+8613912345678@example.org", "headers": {"from": shown}}
     ]
