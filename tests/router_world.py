@@ -245,6 +245,14 @@ class Switch:
             dialled=dialled, trunk="trunk-1",
         )  # fmt: skip
 
+    def explain(
+        self, caller: str, dialled: str, time: Timestamp | None = None
+    ) -> rpc.ExplainRouteResponse:
+        """ExplainRoute."""
+        asked = rpc.ExplainRouteRequest(call=self.request(caller, dialled), time=time)
+        answer: rpc.ExplainRouteResponse = self._stub.ExplainRoute(asked, timeout=5)
+        return answer
+
     def batch(self, requests: list[rpc.RouteCallRequest]) -> list[rpc.RouteCallResult]:
         """BatchRouteCalls."""
         asked = rpc.BatchRouteCallsRequest(requests=requests)

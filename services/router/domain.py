@@ -134,13 +134,6 @@ class Entry(NamedTuple):
         return f"<Entry {self.tenant}/{self.binding} version {self.version}>"
 
 
-class Staleness(NamedTuple):
-    """How old the view is, and how old it may be, in milliseconds."""
-
-    age_ms: int
-    max_ms: int
-
-
 class Decision(NamedTuple):
     """What was decided: connected if `refusal` is None. `callee`, `caller`, `tag` are personal."""
 
@@ -163,19 +156,19 @@ class Decision(NamedTuple):
 def decide(
     number: str | None,
     caller: str | Caller,
-    staleness: Staleness,
+    stale: bool,
     tenants: Sequence[str],
     entry: Entry | None,
     now_ms: int,
 ) -> Refusal | None:
     """Why the call is refused; None to connect it to the entry's callee.
 
-    `tenants` own bindings in the number's block; `entry` is the caller's best on the number.
+    `stale`: the view is older than it may be. `tenants` own bindings in the number's block; `entry`
+    is the caller's best on the number.
     """
     if number is None:
         return Refusal.DIALLED_INVALID
-    age_ms, max_ms = staleness
-    if age_ms > max_ms:  # first of what the view says: it may all be wrong
+    if stale:  # first of what the view says: it may all be wrong
         return Refusal.VIEW_STALE
     if not tenants:
         return Refusal.BLOCK_FOREIGN

@@ -1,11 +1,11 @@
-"""The router's two use cases. Pure: the world comes in as ports.
+"""The router's use cases. Pure: the world comes in as ports.
 
 Refuses to answer what it could not record. Invariant: the recorder has returned before a decision
 leaves, and a decision says connect only if its callee was opened.
 """
 
 from services.router.dialplan import parse_caller, parse_dialled
-from services.router.domain import Call, Decision, Progress, Refusal, Staleness, decide
+from services.router.domain import Call, Decision, Progress, Refusal, decide
 from services.router.ports import Found, KeyUnavailable, Opener, Recorder, Routes
 from services.runtime.clock import Clock
 
@@ -32,6 +32,12 @@ class Router:
         Raises:
             ResourceExhausted: JOURNAL_FULL.
         """
+        decision = self.explain(call)
+        self._decided(decision)
+        return decision
+
+    def explain(self, call: Call, at_ms: int | None = None) -> Decision:
+        """Decides as of a time, default now. Nothing is recorded: connect nobody by it."""
         _, _, calling, dialled, _ = call
         number, caller = parse_dialled(dialled), parse_caller(calling)
         e164 = caller if type(caller) is str else ""
@@ -42,9 +48,9 @@ class Router:
         if age_ms < 0:
             age_ms = 0
         tenants, tenant, tag, entry = found
-        refusal = decide(
-            number, caller, _new(Staleness, (age_ms, self._max_age_ms)), tenants, entry, now
-        )
+        if at_ms is not None:
+            now = at_ms
+        refusal = decide(number, caller, age_ms > self._max_age_ms, tenants, entry, now)
         callee = ""
         if refusal is None and number is not None and entry is not None:
             try:
@@ -54,11 +60,9 @@ class Router:
             view = self._routes
             if callee and tenant in view.denying and view.denied(number, tenant, tag, callee, now):
                 refusal, callee = Refusal.BLACKLISTED, ""
-        decision = _new(Decision, (
+        return _new(Decision, (
             call, now, age_ms, number or "", tenant, entry, refusal, callee, e164, tag,
         ))  # fmt: skip
-        self._decided(decision)
-        return decision
 
     def report(self, progress: Progress) -> None:
         """Records what a switch says of a leg. Repeats are harmless: the record's fold drops them.

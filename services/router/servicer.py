@@ -2,23 +2,32 @@
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from axbridge.router.v1 import router_service_pb2, router_service_pb2_grpc
 
 from services.router.domain import Call, Decision, Refusal
 from services.router.handlers import Router
 from services.router.octets import octets_from, result_from, results_from
-from services.router.translate import call_from, check_batch, progress_from
+from services.router.translate import (
+    call_from,
+    check_batch,
+    explanation_from,
+    progress_from,
+    time_from,
+)
 from services.runtime.metrics import Metrics, Name
 from services.runtime.status import status_of
+from services.runtime.telemetry import logger
+
+_LOG: Final = logger(__name__)
 
 
 class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     """axbridge.router.v1.RouterService."""
 
     def __init__(self, router: Router, metrics: Metrics) -> None:
-        self._route, self.report = router.route, router.report
+        self._route, self._explain, self.report = router.route, router.explain, router.report
         self._counters: dict[Refusal | None, Any] = {
             refusal: metrics.counter(Name.ROUTE_DECISIONS, reason=refusal.name)
             for refusal in Refusal
@@ -63,6 +72,18 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         except Exception as error:
             result = router_service_pb2.RouteCallResult(error=status_of(error, "RouteCall"))
             return result.SerializeToString()
+
+    def ExplainRoute(
+        self, request: router_service_pb2.ExplainRouteRequest, context: object
+    ) -> router_service_pb2.ExplainRouteResponse:
+        decision = self._explain(call_from(request.call), time_from(request))
+        # What leaves no record in the journal leaves one here, without a party's number.
+        refusal = decision.refusal
+        _LOG.info(
+            "explained", carrier=decision.call.carrier, number=decision.number,
+            tenant=decision.tenant, decision=refusal.name if refusal else "CONNECTED",
+        )  # fmt: skip
+        return explanation_from(decision)
 
     def ReportCallEvent(
         self, request: router_service_pb2.ReportCallEventRequest, context: object

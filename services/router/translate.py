@@ -84,16 +84,14 @@ def progress_from(request: router_service_pb2.ReportCallEventRequest) -> Progres
         _invalid_field("sequence")
     if request.kind not in _KINDS:
         _invalid_field("kind")
-    when = request.event_time
-    if not (_YEAR_2000 <= when.seconds < _YEAR_2100 and 0 <= when.nanos < 1_000_000_000):
-        _invalid_field("event_time")
+    event_ms = _time_ms(request.event_time, "event_time")
     if not 0 <= request.q850_cause <= 127:
         _invalid_field("q850_cause")
     if not 0 <= request.release_side <= 3:
         _invalid_field("release_side")
     return Progress(
         request.carrier, request.call_id, request.leg, request.sequence, request.kind,
-        when.seconds * 1000 + when.nanos // 1_000_000, request.q850_cause, request.release_side,
+        event_ms, request.q850_cause, request.release_side,
     )  # fmt: skip
 
 
@@ -122,6 +120,32 @@ def response_from(decision: Decision) -> router_service_pb2.RouteCallResponse:
     if entry.options:
         _write_options(connect, entry)
     return answer
+
+
+def time_from(request: router_service_pb2.ExplainRouteRequest) -> int | None:
+    """The time that was asked for, in ms since 1970; None for now.
+
+    Raises:
+        InvalidArgument: INVALID_FIELD.
+    """
+    return _time_ms(request.time, "time") if request.HasField("time") else None
+
+
+def explanation_from(decision: Decision) -> router_service_pb2.ExplainRouteResponse:
+    """The answer to an operator, without a party's number."""
+    answer = response_from(decision._replace(callee=""))
+    explained = router_service_pb2.ExplainRouteResponse(answer=answer)
+    if decision.tenant:
+        explained.tenant = f"tenants/{decision.tenant}"
+    entry = decision.entry
+    if entry is None or not entry.caller_side:
+        return explained
+    explained.binding = f"tenants/{entry.tenant}/bindings/{entry.binding}"
+    explained.binding_version = entry.version
+    explained.caller_side = entry.caller_side  # type: ignore[assignment]
+    explained.callee_side = Side.B if entry.caller_side == Side.A else Side.A  # type: ignore[assignment]
+    write_timestamp(explained.expire_time, entry.expire_ms)
+    return explained
 
 
 def _write_options(connect: call_pb2.Connect, entry: Entry) -> None:
@@ -155,6 +179,12 @@ def _check_call(carrier: str, call_id: str) -> None:
 
 def _invalid(field: str) -> NoReturn:
     raise InvalidArgument("CALL_INVALID", "malformed", field=field)
+
+
+def _time_ms(when: Timestamp, field: str) -> int:
+    if not (_YEAR_2000 <= when.seconds < _YEAR_2100 and 0 <= when.nanos < 1_000_000_000):
+        _invalid_field(field)
+    return when.seconds * 1000 + when.nanos // 1_000_000
 
 
 def _invalid_field(field: str) -> NoReturn:

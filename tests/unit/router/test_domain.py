@@ -14,14 +14,12 @@ from services.router.domain import (
     Leg,
     Refusal,
     Side,
-    Staleness,
     decide,
     treatment,
 )
 from services.runtime.metrics import ROUTE_REASONS
 
 NUMBER, CALLER = "700123456780001", "+8613812345678"
-FRESH = Staleness(age_ms=0, max_ms=1000)
 
 
 def entry(
@@ -36,12 +34,12 @@ def entry(
 def ask(
     number: str | None = NUMBER,
     caller: str | Caller = CALLER,
-    staleness: Staleness = FRESH,
+    stale: bool = False,
     tenants: tuple[str, ...] = ("t1",),
     found: Entry | None = None,
     now_ms: int = 9_999,
 ) -> Refusal | None:
-    return decide(number, caller, staleness, tenants, found, now_ms)
+    return decide(number, caller, stale, tenants, found, now_ms)
 
 
 def test_connects_an_active_entry_to_the_last_millisecond() -> None:
@@ -53,8 +51,8 @@ def test_connects_an_active_entry_to_the_last_millisecond() -> None:
     ("answer", "expected"),
     [
         (ask(number=None), Refusal.DIALLED_INVALID),
-        (ask(staleness=Staleness(1001, 1000), found=entry()), Refusal.VIEW_STALE),
-        (ask(staleness=Staleness(1000, 1000), found=entry()), None),
+        (ask(stale=True, found=entry()), Refusal.VIEW_STALE),
+        (ask(found=entry()), None),
         (ask(tenants=()), Refusal.BLOCK_FOREIGN),
         (ask(caller=Caller.WITHHELD), Refusal.CALLER_WITHHELD),
         (ask(caller=Caller.INVALID), Refusal.CALLER_INVALID),

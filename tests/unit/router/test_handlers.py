@@ -132,6 +132,21 @@ def test_a_withheld_caller_is_refused_with_the_tenant_known() -> None:
     assert (decision.tenant, decision.caller, routes.asked) == ("t1", "", [(NUMBER, "")])
 
 
+def test_an_explanation_is_the_same_decision_as_of_a_time_and_unrecorded() -> None:
+    handler, _, recorder = router()
+    explained = handler.explain(call())
+    assert recorder.kept == []
+    assert explained == handler.route(call())
+    later = handler.explain(call(), ENTRY.expire_ms)
+    assert (later.refusal, later.callee) == (Refusal.EXPIRED, "")
+    assert (later.time_ms, later.age_ms) == (ENTRY.expire_ms, 0)
+    stale, _, _ = router(fresh_ms=NOW - 900_001)
+    assert stale.explain(call(), NOW - 900_001).refusal is Refusal.VIEW_STALE
+    denied = Router(DenyingRoutes(NUMBER, "t1", b"T" * 16, CALLEE, NOW + 1), MemoryOpener(),
+                    recorder, CLOCK, 900_000)  # fmt: skip
+    assert denied.explain(call(), NOW + 1).refusal is Refusal.BLACKLISTED
+
+
 def test_reports_are_recorded() -> None:
     handler, _, recorder = router()
     progress = Progress("cmcc", "c1", 1, 1, 3, NOW, 16, 1)

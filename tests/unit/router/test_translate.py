@@ -12,11 +12,18 @@ from services.router.domain import Progress, Refusal, Side
 from services.router.handlers import Router
 from services.router.ports import Found
 from services.router.servicer import RouterServicer
-from services.router.translate import call_from, progress_from, response_from, timestamp
+from services.router.translate import (
+    call_from,
+    explanation_from,
+    progress_from,
+    response_from,
+    time_from,
+    timestamp,
+)
 from services.runtime.clock import ManualClock
 from services.runtime.errors import InvalidArgument
 from services.runtime.metrics import Metrics
-from tests.unit.router.decisions import ENTRY, NOW, NUMBER, B, decision
+from tests.unit.router.decisions import ENTRY, NOW, NUMBER, A, B, decision
 from tests.unit.router.test_handlers import MemoryOpener, MemoryRecorder, MemoryRoutes
 
 
@@ -35,6 +42,32 @@ def test_answers() -> None:
     assert answer.refuse.announcement == "wrong-direction"
     assert answer.view_age.nanos == 250_000_000
     assert answer.decide_time.seconds == NOW // 1000
+
+
+def test_explanations_name_the_binding_and_sides_and_nobodys_number() -> None:
+    explained = explanation_from(decision())
+    assert (explained.tenant, explained.binding) == ("tenants/t1", "tenants/t1/bindings/b1")
+    assert (explained.binding_version, explained.caller_side, explained.callee_side) == (3, 1, 2)
+    assert explained.expire_time == timestamp(NOW + 1000)
+    assert explained.answer.connect.display_number == NUMBER
+    assert (A[3:] in str(explained), B[3:] in str(explained)) == (False, False)
+    refused = explanation_from(
+        decision(Refusal.DIRECTION, entry=ENTRY._replace(caller_side=Side.B))
+    )
+    assert (int(refused.answer.refuse.reason), int(refused.callee_side)) == (8, 1)
+    stranger = explanation_from(
+        decision(Refusal.NOT_BOUND, entry=ENTRY._replace(caller_side=Side.UNKNOWN))
+    )
+    assert (stranger.tenant, stranger.binding, stranger.callee_side) == ("tenants/t1", "", 0)
+    foreign = explanation_from(decision(Refusal.BLOCK_FOREIGN, entry=None, tenant=""))
+    assert foreign.tenant == ""
+
+
+def test_the_time_of_an_explanation() -> None:
+    assert time_from(rpc.ExplainRouteRequest()) is None
+    assert time_from(rpc.ExplainRouteRequest(time=timestamp(NOW))) == NOW
+    with pytest.raises(InvalidArgument, match="INVALID_FIELD field=time"):
+        time_from(rpc.ExplainRouteRequest(time=timestamp(0)))
 
 
 def test_answers_with_options() -> None:
