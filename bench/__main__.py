@@ -14,7 +14,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import audit_log, create_binding, rebuild
+from bench import audit_log, create_binding, expiry, rebuild
 from deploy.local.places import LOCAL
 
 _LOADS: Final[dict[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
@@ -28,10 +28,11 @@ _ROUTER: Final = {"route": "bench.route_call", "http": "bench.http_edge", "sip":
 def main() -> int:
     """Runs what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    what = (*_LOADS, "rebuild", "audit_log", *_ROUTER)
+    what = (*_LOADS, "rebuild", "expiry", "audit_log", *_ROUTER)
     parser.add_argument("what", nargs="?", choices=what, help="default: all")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load by creates")
     parser.add_argument("--bindings", type=int, default=200_000, help="to be rebuilt")
+    parser.add_argument("--due", type=int, default=1_000_000, help="bindings of one minute")
     parser.add_argument("--entries", type=int, default=1_000_000, help="of the audit log")
     parser.add_argument("--callers", type=int, default=64, help="concurrent single creates")
     parser.add_argument("--data", type=Path, default=LOCAL / "bench", help="data folder; emptied")
@@ -44,6 +45,8 @@ def main() -> int:
             _show(console, name, run(args))
     if args.what in (None, "rebuild"):
         console.print_json(data={"rebuild": rebuild.run(args.data, args.bindings)})
+    if args.what in (None, "expiry"):
+        console.print_json(data={"expiry": expiry.run(args.data, args.due)})
     if args.what in (None, "audit_log"):
         console.print_json(data={"audit_log": audit_log.run(args.data, args.entries)})
     failed = 0

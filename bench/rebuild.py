@@ -34,9 +34,11 @@ from services.runtime.phone import PhoneNumber
 from services.runtime.sealing import EvidenceWriter, PurgeSealer
 from services.runtime.wrapping import wrap_route_key
 
-_PARTITIONS: Final = 16
+PARTITIONS: Final = 16
 _PAIRS: Final = 50  # of a number
+COMMAND: Final = (sys.executable, "-m", "services.binding")
 _TENANT: Final = "bench"
+_LIFE_MS: Final = 3 * 86_400_000
 
 
 def run(folder: Path, bindings: int) -> dict[str, Any]:
@@ -44,9 +46,9 @@ def run(folder: Path, bindings: int) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     with Brokers(folder / "brokers", appendonly=False) as brokers:
         bootstrap = brokers.kafka.bootstrap
-        topics.ensure(quiet_admin(bootstrap), _PARTITIONS)
+        topics.ensure(quiet_admin(bootstrap), PARTITIONS)
         ring, public = FileKeyRing(folder / "ring"), EvidenceKeys.generate(folder / "evidence")
-        _fill(bootstrap, ring, public, bindings)
+        fill(bootstrap, ring, public, bindings, lambda: time.time_ns() // 1_000_000 + _LIFE_MS)
         with redis.Redis.from_url(brokers.valkey.url) as store:
             before = store.info("memory")["used_memory"]
             begun = time.perf_counter()
@@ -62,11 +64,17 @@ def run(folder: Path, bindings: int) -> dict[str, Any]:
     }
 
 
-def _fill(bootstrap: str, ring: FileKeyRing, public: bytes, bindings: int) -> None:
+def fill(
+    bootstrap: str,
+    ring: FileKeyRing,
+    public: bytes,
+    bindings: int,
+    end_ms: int,
+) -> None:
     """Publishes live bindings and their route keys."""
     clock, ids, tags = SystemClock(), TimeOrderedIds(), KeyedTags(ring)
     vault = Vault(PurgeSealer(ring), EvidenceWriter(public, ring))
-    records = Records(dict.fromkeys((topic.name for topic in topics.CATALOGUE), _PARTITIONS))
+    records = Records(dict.fromkeys((topic.name for topic in topics.CATALOGUE), PARTITIONS))
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20})
     seals: dict[str, RouteSeal] = {}
 
@@ -87,9 +95,7 @@ def _fill(bootstrap: str, ring: FileKeyRing, public: bytes, bindings: int) -> No
     for place in range(bindings):
         now, serial = clock.epoch_ms(), place // _PAIRS
         a, b = f"+8613{place:09d}", f"+8615{place:09d}"
-        terms = Terms(
-            "load", f"order-{place}", "taxi", now + 3 * 86_400_000, Direction.BOTH, 0, b"x" * 32
-        )
+        terms = Terms("load", f"order-{place}", "taxi", end_ms, Direction.BOTH, 0, b"x" * 32)
         binding = Binding(
             _TENANT, ids.new(), f"700{20_000_000 + serial // 10_000:08d}{serial % 10_000:04d}",
             terms, tags.party(_TENANT, a), tags.party(_TENANT, b), place + 1, 3_600_000, False,
@@ -107,18 +113,22 @@ def _fill(bootstrap: str, ring: FileKeyRing, public: bytes, bindings: int) -> No
     producer.flush()
 
 
-def _rebuild(folder: Path, bootstrap: str, url: str) -> dict[str, Any]:
-    """What the command said."""
-    environment = {
+def environment(folder: Path, bootstrap: str, url: str) -> dict[str, str]:
+    """What binding is started with; there is no allocator."""
+    return os.environ | {
         "BINDING_KAFKA_BOOTSTRAP": bootstrap,
         "BINDING_REDIS_URL": url,
         "BINDING_ALLOCATOR_TARGET": "127.0.0.1:1",
         "BINDING_KEYRING_DIR": str(folder / "ring"),
         "BINDING_EVIDENCE_PUBLIC_KEY": str(folder / "evidence"),
     }
+
+
+def _rebuild(folder: Path, bootstrap: str, url: str) -> dict[str, Any]:
+    """What the command said."""
     done = subprocess.run(
-        [sys.executable, "-m", "services.binding", "rebuild"],
-        env=os.environ | environment,
+        [*COMMAND, "rebuild"],
+        env=environment(folder, bootstrap, url),
         stdout=subprocess.PIPE,
         check=True,
     )

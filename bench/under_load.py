@@ -137,7 +137,7 @@ class Stage:
 
     def _cpu(self) -> dict[str, float]:
         """CPU seconds that each process and its children have used."""
-        used = {child.name: _tree_seconds(child.pid) for child in self.cluster.children}
+        used = {child.name: tree_seconds(child.pid) for child in self.cluster.children}
         used["load generator"] = time.process_time()
         return used
 
@@ -148,7 +148,7 @@ def _kind(key: bytes) -> str:
     return b":".join(found.groups()).decode() if found else key.decode(errors="replace")
 
 
-def _tree_seconds(root: int) -> float:
+def tree_seconds(root: int) -> float:
     """CPU seconds of a process and all that descend from it, whatever their sessions."""
     parents: dict[int, int] = {}
     ticks: dict[int, int] = {}

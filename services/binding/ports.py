@@ -6,12 +6,13 @@ not at all; only STORE_UNAVAILABLE leaves open which.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from services.binding.blacklist import Entry, Target
 from services.binding.blacklist import Mark as EntryMark
 from services.binding.consent import Consent, Mark, Policy
 from services.binding.domain import Answered, Binding, Lease
+from services.runtime.errors import AxbridgeError
 from services.runtime.phone import PhoneNumber
 
 
@@ -100,12 +101,11 @@ class Bindings(Protocol):
             Taken: a twin was faster.
         """
 
-    async def release(self, old: Stored, new: Binding, *, due: bool = False) -> int:
+    async def release(self, old: Stored, new: Binding) -> int:
         """Stores and announces the end, and drops the copies of the real numbers that calls use.
-        With `due`: only if it has expired by the store's clock.
 
         Raises:
-            Lost: it is not at `old` any more, or not due.
+            Lost: it is not at `old` any more.
         """
 
     async def page(self, tenant: str, index: Index, after: str, limit: int) -> Sequence[str]:
@@ -120,7 +120,7 @@ class Bindings(Protocol):
 
 
 class Swept(Bindings, Protocol):
-    """The bindings of one cell as its sweepers see them."""
+    """The bindings of one cell as those see them who look for a person's."""
 
     async def live(
         self, tenant: str, tag: bytes, after: str, limit: int
@@ -128,18 +128,32 @@ class Swept(Bindings, Protocol):
         """Live bindings among the next `limit` of a party behind `after`; and what to go on behind,
         empty at the end."""
 
-    async def forget(self, old: Stored) -> int:
-        """Drops an ended binding whose time has come by the store's clock, and publishes that.
 
-        Raises:
-            Lost: it is gone already, or its time has not come.
-        """
+Unreadable: TypeAlias = AxbridgeError  # why a record does not open
+
+
+class Sweeps(Protocol):
+    """The bindings of one cell as its sweepers see them. What ends many says for each: the sequence
+    to wait for, 0 where it is not at that version any more or not due by the store's clock, or why
+    it cannot be read. Raises as Bindings does; then some may have been ended."""
+
+    async def read(self, ids: Sequence[str]) -> Sequence[Stored | Unreadable | None]:
+        """Each of them, as Bindings.get does, or why it cannot be read; `sequence` is 0."""
+
+    async def expire(self, ends: Sequence[tuple[Stored, Binding]]) -> Sequence[int | Unreadable]:
+        """Releases those that have expired, each as Bindings.release does."""
+
+    async def forget(self, olds: Sequence[Stored]) -> Sequence[int | Unreadable]:
+        """Drops ended bindings whose time has come, and publishes that."""
 
     async def due(self, what: Literal["expiry", "forget"], limit: int) -> tuple[int, Sequence[str]]:
         """The store's clock, and bindings that are due by it, the longest due first."""
 
     async def postpone(self, what: Literal["expiry", "forget"], binding: str, until: int) -> None:
         """Puts a binding that is due off, if it is still there."""
+
+    async def published(self, sequence: int, seconds: float) -> None:
+        """See Bindings."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -42,6 +42,7 @@ from services.binding.servicer import BindingServicer
 from services.binding.settings import BindingSettings
 from services.binding.spread import SpreadBindings, SpreadNumbers
 from services.binding.store import LIBRARY, SERVICE, CellBindings
+from services.binding.sweeps import CellSweeps
 from services.binding.upkeep import Drain, Upkeep
 from services.binding.vault import KeyedTags, Vault
 from services.runtime import topics
@@ -76,6 +77,7 @@ class Parts(NamedTuple):
     tags: KeyedTags
     keys: RouteKeys
     bindings: CellBindings
+    sweeps: CellSweeps
     purger: Purger
     rebuild: BindingRebuild
     ledger: Ledger
@@ -103,6 +105,7 @@ def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
     sealer, ledger = PurgeSealer(ring), Ledger(cell, records, clock)
     vault = Vault(sealer, evidence, cell.source.rpartition("/")[2])
     bindings = CellBindings(cell, records, vault, keys, clock)
+    sweeps = CellSweeps(cell, bindings, records, clock)
     purger = Purger(cell, bindings, records, ring, clock, tenants_of(cell, kafka))
     registers, messages = CellRegisters(cell, register_records), ConsentMessages(sealer)
     listed = BlacklistMessages(sealer)
@@ -119,8 +122,8 @@ def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
     exports = Exports(cell, bindings, ledger, records, tags, sealer, clock, reader_of(kafka))
     holds = Holds(bindings, ledger, sealer, ring, clock, reader_of(kafka))
     return Parts(
-        ring, tags, keys, bindings, purger, rebuild, ledger, erasures, exports, holds, consents,
-        blacklist, job,
+        ring, tags, keys, bindings, sweeps, purger, rebuild, ledger, erasures, exports, holds,
+        consents, blacklist, job,
     )  # fmt: skip
 
 
@@ -180,8 +183,8 @@ def _owner(
     cell: Cell, parts: Parts, settings: BindingSettings, clock: Clock, metrics: Metrics
 ) -> Owner:
     """Whoever owns the cell sweeps it, keeps its route keys, purges and erases."""
-    kafka, bindings = settings.kafka_bootstrap, parts.bindings
-    jobs = [make(bindings, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
+    kafka = settings.kafka_bootstrap
+    jobs = [make(parts.sweeps, clock, metrics).run for make in (sweeper.expiry, sweeper.forgetter)]
     jobs.append(keeper.of_cell(parts.keys, parts.ring, clock, kafka, cell).run)
     jobs += [parts.purger.run, parts.erasures.run, parts.holds.run, parts.upkeep.run]
     return Owner(cell, kafka, parts.rebuild, jobs=jobs, metrics=metrics)

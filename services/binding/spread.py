@@ -76,10 +76,10 @@ class SpreadBindings:
         await self._unanswered_elsewhere(name, new)
         return self._told(name, await self._cells[name].change(stored, new))
 
-    async def release(self, old: Stored, new: Binding, *, due: bool = False) -> int:
+    async def release(self, old: Stored, new: Binding) -> int:
         """See ports.Bindings."""
         name, stored = _taken_out(old)
-        return self._told(name, await self._cells[name].release(stored, new, due=due))
+        return self._told(name, await self._cells[name].release(stored, new))
 
     async def page(self, tenant: str, index: Index, after: str, limit: int) -> Sequence[str]:
         """See ports.Bindings."""

@@ -25,7 +25,7 @@ from services.runtime.phone import PhoneNumber
 
 _LUA: Final = Path(__file__).parent / "store"
 SERVICE: Final = "binding"
-_PARTS: Final = ("apply", "barred", "commands", "reads", "keys", "ledger", "registers")
+_PARTS: Final = ("apply", "barred", "commands", "many", "reads", "keys", "ledger", "registers")
 LIBRARY: Final = library(SERVICE, [_LUA / f"{part}.lua" for part in _PARTS])
 
 
@@ -107,10 +107,10 @@ class CellBindings:
             raise Taken(answer(reply[1]))
         return applied(reply)
 
-    async def release(self, old: Stored, new: Binding, *, due: bool = False) -> int:
+    async def release(self, old: Stored, new: Binding) -> int:
         """See ports.Bindings."""
         put = await self.again(old, new)
-        put.args.extend((old.binding.version, int(due)))
+        put.args.extend((old.binding.version, 0))
         return applied(await self._cell.call("release", *put))
 
     async def live(
@@ -124,12 +124,6 @@ class CellBindings:
         live = [each for each, mark in zip(ids, marks, strict=True) if mark == b"1"]
         return live, ids[-1] if len(ids) == limit else ""
 
-    async def forget(self, old: Stored) -> int:
-        """See ports.Bindings."""
-        b = old.binding
-        entry = self._records.tombstones(b.number, b.id, b.version, self._clock.epoch_ms())
-        return applied(await self._cell.call("forget", *self.dropping(old, entry)))
-
     async def page(self, tenant: str, index: Index, after: str, limit: int) -> Sequence[str]:
         """See ports.Bindings."""
         place = self._index(tenant, index.kind, index.value)
@@ -137,12 +131,12 @@ class CellBindings:
         return [each.decode() for each in ids]
 
     async def due(self, what: Literal["expiry", "forget"], limit: int) -> tuple[int, Sequence[str]]:
-        """See ports.Bindings."""
+        """See ports.Sweeps."""
         _, now, *ids = await self._cell.call("due", [self._cell.key(what)], [limit])
         return int(now), [each.decode() for each in ids]
 
     async def postpone(self, what: Literal["expiry", "forget"], binding: str, until: int) -> None:
-        """See ports.Bindings."""
+        """See ports.Sweeps."""
         await self._cell.call("postpone", [self._cell.key(what)], [binding, until])
 
     async def published(self, sequence: int, seconds: float) -> None:
@@ -152,15 +146,20 @@ class CellBindings:
 
     async def again(self, old: Stored, new: Binding, epoch: bytes | None = None) -> Put:
         """What applies another version of a binding. `epoch`: the healer's."""
-        copies, order_tag = _sealings(old)
         if not new.live:
-            return self._put(new, self._vault.seal_ended(new, copies), order_tag)
+            return self.ended(old, new)
+        copies, order_tag = _sealings(old)
         assert copies.callee_a is not None
         before = await self._keys.get(copies.callee_a.key_id, epoch)
         after = await self._keys.get(self.route_key_id(new), epoch)
         return self._put(
             new, self._vault.seal_again(old.binding, copies, new, before, after), order_tag
         )
+
+    def ended(self, old: Stored, new: Binding) -> Put:
+        """What applies the end of a binding."""
+        copies, order_tag = _sealings(old)
+        return self._put(new, self._vault.seal_ended(new, copies), order_tag)
 
     def same(self, stored: Stored) -> bytes:
         """The outbox entry that announces the version that stands, once more."""

@@ -6,18 +6,17 @@ only from the version that was read, so none is released early or twice.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal
 
 from services.binding.domain import Reason
-from services.binding.ports import Lost, Stored, Swept
+from services.binding.ports import Stored, Sweeps, Unreadable
 from services.runtime.clock import Clock
-from services.runtime.errors import DataLoss, Unavailable
-from services.runtime.keyring import KeyDestroyed
+from services.runtime.errors import Unavailable
 from services.runtime.metrics import Metrics, Name
 from services.runtime.telemetry import logger
 
-_BATCH: Final = 500  # one pipeline: about 60 ms of work, so that answers are not held up longer
+_BATCH: Final = 500  # of a round: about 60 ms of work, in steps of which others have their turns
 _IDLE_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 0.5
 _SKEW_MS: Final = 2000
@@ -32,8 +31,8 @@ class Sweeper:
     def __init__(
         self,
         what: Literal["expiry", "forget"],
-        bindings: Swept,
-        apply: Callable[[Stored, int], Awaitable[int | None]],
+        bindings: Sweeps,
+        apply: Callable[[Sequence[Stored], int], Awaitable[Sequence[int | Unreadable]]],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -75,55 +74,46 @@ class Sweeper:
             self._stopped = True
             return 0, 0
         self._stopped = False
-        outcomes = await asyncio.gather(
-            *(self._one(each, now) for each in ids), return_exceptions=True
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome  # after all of them came to an end
-        sequences = [each for each in outcomes if isinstance(each, int)]
+        readable = []
+        for identity, stored in zip(ids, await self._bindings.read(ids), strict=True):
+            if isinstance(stored, Stored):
+                readable.append(stored)
+            elif stored is not None:
+                await self._put_off(identity, now, stored)
+        sequences = []
+        for stored, outcome in zip(readable, await self._apply(readable, now), strict=True):
+            b = stored.binding
+            if not isinstance(outcome, int):
+                await self._put_off(b.id, now, outcome)
+            elif outcome:  # else it was released, extended or forgotten by another hand
+                sequences.append(outcome)
+                due = b.terms.expire_ms if self._what == "expiry" else b.forget_ms
+                self._lag.observe(max(0, now - due) / 1000)
         return len(sequences), max(sequences, default=0)
 
-    async def _one(self, binding: str, now: int) -> int | None:
-        """The outbox sequence of its end; None where there is nothing (more) to do."""
-        try:
-            stored = await self._bindings.get(binding)
-            if stored is None:
-                return None
-            sequence = await self._apply(stored, now)
-        except Lost:  # released, extended or forgotten by another hand
-            return None
-        except (DataLoss, KeyDestroyed) as why:
-            # Records that cannot be read must neither keep the others from ending nor be tried
-            # without end: they lead the queue. They are looked at once an hour.
-            await self._bindings.postpone(self._what, binding, now + _BROKEN_MS)
-            self._unreadable.inc()
-            _LOG.error("cannot be swept", job=self._what, binding=binding, reason=why.reason)
-            return None
-        if sequence is None:
-            return None
-        b = stored.binding
-        due = b.terms.expire_ms if self._what == "expiry" else b.forget_ms
-        self._lag.observe(max(0, now - due) / 1000)
-        return sequence
+    async def _put_off(self, binding: str, now: int, why: Unreadable) -> None:
+        """Records that cannot be read must neither keep the others from ending nor be tried without
+        end: they lead the queue. They are looked at once an hour."""
+        await self._bindings.postpone(self._what, binding, now + _BROKEN_MS)
+        self._unreadable.inc()
+        _LOG.error("cannot be swept", job=self._what, binding=binding, reason=why.reason)
 
 
-def expiry(bindings: Swept, clock: Clock, metrics: Metrics) -> Sweeper:
+def expiry(bindings: Sweeps, clock: Clock, metrics: Metrics) -> Sweeper:
     """Releases bindings at their expiry, reason EXPIRED."""
 
-    async def release(stored: Stored, now: int) -> int | None:
-        if not stored.binding.live:
-            return None
-        ended = stored.binding.released(now, Reason.EXPIRED)
-        return await bindings.release(stored, ended, due=True)
+    async def release(found: Sequence[Stored], now: int) -> Sequence[int | Unreadable]:
+        return await bindings.expire(
+            [(each, each.binding.released(now, Reason.EXPIRED)) for each in found]
+        )
 
     return Sweeper("expiry", bindings, release, clock, metrics)
 
 
-def forgetter(bindings: Swept, clock: Clock, metrics: Metrics) -> Sweeper:
+def forgetter(bindings: Sweeps, clock: Clock, metrics: Metrics) -> Sweeper:
     """Forgets ended bindings at the later of their cooling's end and 24 h."""
 
-    async def forget(stored: Stored, _now: int) -> int:
-        return await bindings.forget(stored)
+    async def forget(found: Sequence[Stored], _now: int) -> Sequence[int | Unreadable]:
+        return await bindings.forget(found)
 
     return Sweeper("forget", bindings, forget, clock, metrics)

@@ -76,7 +76,9 @@ async def lived(cell: ReadyCell) -> None:
     await release(cell, first)
     gone = await create(cell, 6, cooling_ms=0)
     await release(cell, gone, CLOCK.epoch_ms() - DAY_MS - 1000)
-    await cell.bindings.published(await cell.bindings.forget(await read(cell, gone)), 5)
+    [sequence] = await cell.sweeps.forget([await read(cell, gone)])
+    assert isinstance(sequence, int)
+    await cell.bindings.published(sequence, 5)
     await create(cell, 7, number=gone.number)
 
 

@@ -174,47 +174,12 @@ async def test_a_change_that_no_request_made_claims_none(s: Subject) -> None:
         await s.store.change(old, new)
 
 
-async def test_a_release_happens_once_and_an_expiry_never_early(s: Subject) -> None:
+async def test_a_release_happens_once(s: Subject) -> None:
     made = s.new()
-    made = replace(made, terms=replace(made.terms, expire_ms=s.now() + 300))
     await s.create(made)
     old = await s.read(made)
-    ended = old.binding.released(s.now(), Reason.EXPIRED)
-    with pytest.raises(Lost):
-        await s.store.release(old, ended, due=True)
-    assert (await s.store.due("expiry", 10))[1] == []
-    await s.wait(350)
-    assert (await s.store.due("expiry", 10))[1] == [made.id]
-    await s.store.release(old, ended, due=True)
+    ended = old.binding.released(s.now(), Reason.REQUESTED)
+    await s.store.release(old, ended)
     with pytest.raises(Lost):
         await s.store.release(old, ended)
     assert (await s.read(made)).binding == ended
-    assert (await s.store.due("expiry", 10))[1] == []
-    with pytest.raises(Lost):  # a day has to pass
-        await s.store.forget(await s.read(made))
-
-
-async def test_what_is_forgotten_is_gone_with_its_request(s: Subject) -> None:
-    made = s.new(cooling_ms=100)
-    await s.create(made)
-    old = await s.read(made)
-    yesterday = old.binding.released(s.now() - DAY_MS - 1000, Reason.REQUESTED)
-    await s.store.release(old, yesterday)
-    assert (await s.store.due("forget", 10))[1] == [made.id]
-    await s.store.published(await s.store.forget(await s.read(made)), 5)
-    assert await s.store.get(made.id) is None
-    assert await s.store.answered(TENANT, made.requests[0].request_id) is None
-    assert await s.store.page(TENANT, Index("number", X), "", 10) == []
-    assert (await s.store.due("forget", 10))[1] == []
-
-
-async def test_what_is_due_can_be_put_off(s: Subject) -> None:
-    made = s.new()
-    made = replace(made, terms=replace(made.terms, expire_ms=s.now() + 100))
-    await s.create(made)
-    await s.wait(150)
-    now, ids = await s.store.due("expiry", 10)
-    assert ids == [made.id]
-    await s.store.postpone("expiry", made.id, now + 60_000)
-    await s.store.postpone("expiry", "unknown", 0)
-    assert (await s.store.due("expiry", 10))[1] == []

@@ -30,14 +30,15 @@ writes('change', function(keys, args)
 end)
 
 -- args: 16 version it was made from, 17 '1': only once it has expired by the store's clock.
-writes('release', function(keys, args)
+local function release(keys, args)
   local now = redis.call('HMGET', keys[3], 'v', 's', 'e')
   if now[1] ~= args[16] or now[2] ~= 'A' then return {'STALE'} end
   if args[17] == '1' and tonumber(now[3]) > now_ms() then return {'EARLY'} end
   local sequence = whole(cell_append(keys, args[14]))
   apply(keys, args, sequence)
   return {'OK', sequence}
-end)
+end
+writes('release', release)
 
 -- args: 16 version it was made from, then per request body hash and remaining life ('0': the
 -- binding's); keys from 12: the requests.
@@ -67,23 +68,6 @@ export('restore', function(keys, args)
   return {'OK', sequence}
 end)
 
--- Heal: many bindings as the state topic has them. args: per binding how many keys and args it has,
--- then its args from 3 on; its keys from 3 on stand behind those of the one before.
-reads('restore_many', function(keys, args)
-  local k, a = 2, 3
-  while a <= #args do
-    local its_keys, its_args = {keys[1], keys[2]}, {args[1], args[2]}
-    local key_count, arg_count = tonumber(args[a]), tonumber(args[a + 1])
-    for at = 1, key_count do its_keys[at + 2] = keys[k + at] end
-    for at = 1, arg_count do its_args[at + 2] = args[a + 1 + at] end
-    k, a = k + key_count, a + 2 + arg_count
-    if tonumber(its_args[4]) > tonumber(redis.call('HGET', its_keys[3], 'v') or '0') then
-      restore(its_keys, its_args, '0')
-    end
-  end
-  return {'OK'}
-end)
-
 -- Publishes what the store has once more. args: 3 version, 4 outbox entry. Key 3: binding or key.
 writes('republish', function(keys, args)
   if (redis.call('HGET', keys[3], 'v') or '0') ~= args[3] then return {'STALE'} end
@@ -94,7 +78,7 @@ end)
 -- With an entry (the tombstones) only when its time has come; without, a tombstone was read.
 -- args: 3 id, 4 version, 5 outbox entry, 6 tag of A, 7 tag of B, 8 'purge': at any time, and though
 -- it never ended. Keys as above.
-export('forget', function(keys, args)
+local function forget(keys, args)
   local publish = args[5] ~= ''
   local refusal = (publish and cell_check or cell_check_read)(keys, args)
   if refusal then return refusal end
@@ -130,4 +114,5 @@ export('forget', function(keys, args)
     redis.call('DEL', keys[4])
   end
   return {'OK', sequence}
-end)
+end
+export('forget', forget)

@@ -21,6 +21,7 @@ from services.binding.registers import RegisterRecords
 from services.binding.registerstore import CellRegisters
 from services.binding.routekeys import RouteKeys
 from services.binding.store import LIBRARY, SERVICE, CellBindings
+from services.binding.sweeps import CellSweeps
 from services.binding.vault import KeyedTags, Vault
 from services.runtime.acks import first_sequence
 from services.runtime.cell import Cell
@@ -71,6 +72,7 @@ class ReadyCell:
         keys = RouteKeys(self.cell, RECORDS, self.keyring, clock)
         self.tags = tags
         self.bindings = CellBindings(self.cell, RECORDS, vault, keys, clock)
+        self.sweeps = CellSweeps(self.cell, self.bindings, RECORDS, clock)
         self.registers = CellRegisters(self.cell, REGISTER_RECORDS)
         messages = self.messages = ConsentMessages(PurgeSealer(self.keyring))
         self.consents = CellConsents(self.registers, messages)

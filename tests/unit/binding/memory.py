@@ -28,6 +28,7 @@ class MemoryBindings:
         self.cooling: dict[tuple[str, bytes], int] = {}
         self.orders: dict[str, str] = {}
         self.postponed: dict[str, int] = {}
+        self.broken: dict[str, AxbridgeError] = {}
         self.waited: list[int] = []
         self.marks: dict[tuple[str, bytes], Mark] = {}
         self.policies: dict[str, Policy] = {}
@@ -132,10 +133,8 @@ class MemoryBindings:
             raise Lost
         return self._write(new, request)
 
-    async def release(self, old: Stored, new: Binding, *, due: bool = False) -> int:
-        current = self._current(old)
-        if due and current.terms.expire_ms > self.clock.epoch_ms():
-            raise Lost
+    async def release(self, old: Stored, new: Binding) -> int:
+        self._current(old)
         return self._write(new, None)
 
     async def live(
@@ -151,13 +150,31 @@ class MemoryBindings:
             raise Lost
         return current
 
-    async def forget(self, old: Stored) -> int:
-        row = self.rows.get(old.binding.id)
-        if row is None or row.binding.live or row.binding.forget_ms > self.clock.epoch_ms():
-            raise Lost
-        del self.rows[old.binding.id]
-        self.requests = {k: a for k, a in self.requests.items() if a.binding != old.binding.id}
-        return 0
+    async def read(self, ids: Sequence[str]) -> Sequence[Stored | AxbridgeError | None]:
+        return [self.broken.get(each) or self.rows.get(each) for each in ids]
+
+    async def expire(self, ends: Sequence[tuple[Stored, Binding]]) -> Sequence[int | AxbridgeError]:
+        outcomes: list[int | AxbridgeError] = []
+        for old, new in ends:
+            row = self.rows.get(old.binding.id)
+            fits = row and row.binding.live and row.binding.version == old.binding.version
+            due = row and row.binding.terms.expire_ms <= self.clock.epoch_ms()
+            outcomes.append(self._write(new, None) if fits and due else 0)
+        return outcomes
+
+    async def forget(self, olds: Sequence[Stored]) -> Sequence[int]:
+        outcomes = []
+        for old in olds:
+            row = self.rows.get(old.binding.id)
+            gone = row is None or row.binding.live or row.binding.forget_ms > self.clock.epoch_ms()
+            outcomes.append(0 if gone else self._drop(old.binding.id))
+        return outcomes
+
+    def _drop(self, identity: str) -> int:
+        del self.rows[identity]
+        self.requests = {k: a for k, a in self.requests.items() if a.binding != identity}
+        self._sequence += 1
+        return self._sequence
 
     async def page(self, tenant: str, index: Index, after: str, limit: int) -> Sequence[str]:
         found = []

@@ -1,11 +1,12 @@
 """Sweepers on stores in memory: never early, never twice, not at all while clocks disagree."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from services.binding import sweeper
-from services.binding.domain import Reason
+from services.binding.domain import Binding, Reason
 from services.binding.ports import Stored
 from services.runtime.clock import ManualClock
 from services.runtime.errors import AxbridgeError, DataLoss
@@ -73,29 +74,55 @@ async def test_nothing_is_swept_while_clocks_disagree(
     "why", [DataLoss("SEAL_BROKEN"), KeyDestroyed("KEY_DESTROYED")], ids=["broken", "destroyed"]
 )
 async def test_unreadable_bindings_do_not_keep_the_others_and_are_tried_hourly(
-    store: MemoryBindings,
-    clock: ManualClock,
-    monkeypatch: pytest.MonkeyPatch,
-    why: AxbridgeError,
+    store: MemoryBindings, clock: ManualClock, why: AxbridgeError
 ) -> None:
     """As many of them as a batch holds, all due before the others."""
-    get, tried, metrics = store.get, list[str](), Metrics("binding")
-
-    async def broken(identity: str) -> Stored | None:
-        if identity < "b":
-            tried.append(identity)
-            raise why
-        return await get(identity)
-
+    metrics = Metrics("binding")
+    store.broken = {f"a{i}": why for i in range(500)}
     good = dict(store.rows)
-    store.rows = {f"a{i}": Stored(binding(clock, f"a{i}"), 0, None) for i in range(500)} | good
-    monkeypatch.setattr(store, "get", broken)
+    store.rows = {each: Stored(binding(clock, each), 0, None) for each in store.broken} | good
     clock.advance(timedelta(hours=2))
     sweep = sweeper.expiry(store, clock, metrics).sweep
+
+    def unreadable() -> float | None:
+        return metrics.registry.get_sample_value(
+            "binding_sweep_unreadable_total", {"job": "expiry"}
+        )
+
     assert [(await sweep())[0] for _ in range(3)] == [0, 10, 0]
-    assert len(tried) == 500
+    assert unreadable() == 500
     clock.advance(timedelta(hours=1))
     assert await sweep() == (0, 0)
-    assert len(tried) == 1000
-    count = metrics.registry.get_sample_value("binding_sweep_unreadable_total", {"job": "expiry"})
-    assert count == 1000
+    assert unreadable() == 1000
+
+
+async def test_what_cannot_be_ended_is_put_off(store: MemoryBindings, clock: ManualClock) -> None:
+    class Halting(MemoryBindings):
+        async def expire(
+            self, ends: Sequence[tuple[Stored, Binding]]
+        ) -> Sequence[int | AxbridgeError]:
+            return [*await super().expire(ends[:-1]), KeyDestroyed("KEY_DESTROYED")]
+
+    halting = Halting(clock)
+    halting.rows = store.rows
+    clock.advance(timedelta(hours=2))
+    assert (await sweeper.expiry(halting, clock, Metrics("binding")).sweep())[0] == 9
+    assert list(halting.postponed) == ["b9"]
+
+
+async def test_what_another_hand_ended_meanwhile_is_left_as_it_is(
+    store: MemoryBindings, clock: ManualClock
+) -> None:
+    class Late(MemoryBindings):
+        async def read(self, ids: Sequence[str]) -> Sequence[Stored | AxbridgeError | None]:
+            found = await super().read(ids)
+            row = self.rows["b3"]
+            await self.release(row, row.binding.released(self.clock.epoch_ms(), Reason.REQUESTED))
+            return found
+
+    late = Late(clock)
+    late.rows = store.rows
+    clock.advance(timedelta(hours=2))
+    assert (await sweeper.expiry(late, clock, Metrics("binding")).sweep())[0] == 9
+    assert late.rows["b3"].binding.version == 2
+    assert late.postponed == {}
