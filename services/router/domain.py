@@ -36,6 +36,8 @@ class Refusal(IntEnum):
     OUTSIDE_HOURS = 12
     UNSUPPORTED = 13
     BLACKLISTED = 29
+    NOT_GENUINE = 40
+    UNVERIFIED = 41
 
 
 # Q.850 causes: 1 unallocated number, 16 normal clearing, 21 call rejected, 28 invalid number
@@ -55,6 +57,8 @@ TREATMENT: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.OUTSIDE_HOURS: (21, "outside-hours"),
     Refusal.UNSUPPORTED: (41, "try-later"),
     Refusal.BLACKLISTED: (21, "not-authorised"),
+    Refusal.NOT_GENUINE: (21, "not-authorised"),
+    Refusal.UNVERIFIED: (41, "try-later"),
 }
 
 
@@ -134,6 +138,17 @@ class Entry(NamedTuple):
         return f"<Entry {self.tenant}/{self.binding} version {self.version}>"
 
 
+class Verdict(IntEnum):
+    """What a verifier said of a call that would be connected (R15)."""
+
+    NOT_ASKED = 0
+    GENUINE = 1
+    NOT_GENUINE = 2
+    GENUINE_CACHED = 3
+    NOT_GENUINE_CACHED = 4
+    UNANSWERED = 5
+
+
 class Decision(NamedTuple):
     """What was decided: connected if `refusal` is None. `callee`, `caller`, `tag` are personal."""
 
@@ -147,6 +162,7 @@ class Decision(NamedTuple):
     callee: str
     caller: str  # E.164, or empty where withheld or invalid
     tag: bytes  # of the caller, or empty
+    verdict: int = 0  # a Verdict
 
     def __repr__(self) -> str:
         outcome = "connect" if self.refusal is None else self.refusal.name

@@ -73,6 +73,7 @@ class JournalEvents:
         fact.carrier, fact.call_id = carrier, call_id
         fact.journal, fact.journal_sequence = journal, item.sequence
         write_timestamp(fact.time, packed.time_ms)
+        event.verdict = packed.verdict  # type: ignore[assignment]
         event.number = packed.number
         event.trunk = packed.trunk
         write_duration(event.view_age, packed.age_ms)

@@ -4,6 +4,8 @@ Refuses to answer what it could not record. Invariant: the recorder has returned
 leaves, and a decision says connect only if its callee was opened.
 """
 
+from collections.abc import Callable
+
 from services.router.dialplan import parse_caller, parse_dialled
 from services.router.domain import Call, Decision, Progress, Refusal, decide
 from services.router.ports import Found, KeyUnavailable, Opener, Recorder, Routes
@@ -17,7 +19,13 @@ class Router:
     """Safe to call from many threads if its ports are."""
 
     def __init__(
-        self, routes: Routes, opener: Opener, recorder: Recorder, clock: Clock, max_age_ms: int
+        self,
+        routes: Routes,
+        opener: Opener,
+        recorder: Recorder,
+        clock: Clock,
+        max_age_ms: int,
+        verify: Callable[[Decision], Decision] | None = None,
     ) -> None:
         self._find, self._fresh_ms = routes.find, routes.fresh_ms
         self._routes = routes
@@ -25,6 +33,7 @@ class Router:
         self._decided, self._progressed = recorder.decided, recorder.progressed
         self._now = clock.epoch_ms
         self._max_age_ms = max_age_ms
+        self._verify = verify
 
     def route(self, call: Call) -> Decision:
         """Decides, records, answers.
@@ -33,6 +42,8 @@ class Router:
             ResourceExhausted: JOURNAL_FULL.
         """
         decision = self.explain(call)
+        if self._verify is not None:
+            decision = self._verify(decision)
         self._decided(decision)
         return decision
 
@@ -61,7 +72,7 @@ class Router:
             if callee and tenant in view.denying and view.denied(number, tenant, tag, callee, now):
                 refusal, callee = Refusal.BLACKLISTED, ""
         return _new(Decision, (
-            call, now, age_ms, number or "", tenant, entry, refusal, callee, e164, tag,
+            call, now, age_ms, number or "", tenant, entry, refusal, callee, e164, tag, 0,
         ))  # fmt: skip
 
     def report(self, progress: Progress) -> None:

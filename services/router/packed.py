@@ -16,8 +16,9 @@ from services.router.domain import Decision, Refusal, treatment
 from services.runtime.errors import DataLoss
 from services.runtime.keyring import KeyRing
 
-# Time, age of the view, version, most minutes, reason, cause, calling side; then lengths of number,
-# trunk, tenant, binding, industry id, caller's tag and caller, which follow.
+# Time, age of the view, version, most minutes, reason, cause, verdict and calling side (4 bits
+# each); then lengths of number, trunk, tenant, binding, industry id, caller's tag and caller, which
+# follow.
 _FIXED: Final = struct.Struct(">QQQHBBBBBBBHBB")
 _pack: Final = _FIXED.pack
 _NOT_BOUND: Final = Refusal.NOT_BOUND
@@ -40,6 +41,7 @@ class Packed(NamedTuple):
     industry_id: str
     tag: bytes
     caller: str
+    verdict: int = 0
 
     def __repr__(self) -> str:
         return f"<Packed {self.tenant}/{self.binding} reason {self.reason}>"
@@ -59,6 +61,7 @@ def pack(decision: Decision) -> tuple[bytes, bytes]:
         _,
         caller,
         tag,
+        verdict,
     ) = decision
     if not tenant:
         caller, tag = "", b""
@@ -78,8 +81,9 @@ def pack(decision: Decision) -> tuple[bytes, bytes]:
     if not text.isascii():  # lengths are of octets
         a, b, c, d, e = (len(t.encode()) for t in (number, trunk, tenant, binding, industry))
     fixed = _pack(
-        time_ms, age_ms, version, minutes, reason, cause, side, a, b, c, d, e, len(tag), len(caller)
-    )
+        time_ms, age_ms, version, minutes, reason, cause, verdict << 4 | side, a, b, c, d, e,
+        len(tag), len(caller),
+    )  # fmt: skip
     return f"{carrier}/{call_id}".encode(), fixed + text.encode() + tag + caller.encode()
 
 
@@ -100,9 +104,9 @@ def unpack(data: bytes) -> Packed:
             raise unreadable()
         number, trunk, tenant, binding, industry, tag, caller = parts
         return Packed(
-            time_ms, age_ms, version, minutes, reason, cause, side, number.decode(),
+            time_ms, age_ms, version, minutes, reason, cause, side & 15, number.decode(),
             trunk.decode(), tenant.decode(), binding.decode(), industry.decode(), tag,
-            caller.decode(),
+            caller.decode(), side >> 4,
         )  # fmt: skip
     except (struct.error, UnicodeDecodeError):
         raise unreadable() from None

@@ -50,6 +50,22 @@ class Opener(Protocol):
         """
 
 
+class Unverified(Exception):
+    """The verifier gave no verdict, for whatever reason, or not in time."""
+
+
+class Verifier(Protocol):
+    """Says whether a call's order is genuine (R15)."""
+
+    def verify(self, decision: Decision) -> tuple[bool, int]:
+        """Whether it is, and for how many ms that holds for this version of the binding (0: for
+        this call alone). Waits no longer than its budget.
+
+        Raises:
+            Unverified: no verdict.
+        """
+
+
 class Recorder(Protocol):
     """Keeps decisions and reports, in the order they are given."""
 

@@ -1,9 +1,9 @@
 """What the router's processes read from the environment (`ROUTER_…`)."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.runtime.settings import Address, ServiceSettings
@@ -35,6 +35,13 @@ class RouterSettings(ServiceSettings):
     # to cache (measured: 30 % less CPU a call). Unset: where the pod may use no more CPUs than it
     # has workers. On a larger machine that other pods share, all would pin to the same few.
     pin_workers: bool | None = None
+    # Who is asked before a call is connected (R15), one of both or nobody: a platform that serves
+    # axbridge.verifier.v1 at host:port, or a file of what is not genuine (verifiers.py).
+    verifier_target: str = ""
+    verifier_file: Path | None = None
+    # Without an answer in time: let the call go on, refuse it, or hold to the last verdict on it.
+    verifier_policy: Literal["open", "closed", "cached"] = "closed"
+    verifier_budget_ms: int = Field(default=50, ge=1, le=2000)
     calls_topic: str = "router.calls.v1"
     routes_topic: str = "binding.routes.v1"
     keys_topic: str = "binding.keys.v1"
@@ -42,6 +49,17 @@ class RouterSettings(ServiceSettings):
     # Set by the supervisor for its children: which worker, and that it watches them.
     worker: int = Field(default=0, ge=0)
     supervised: bool = False
+
+    @model_validator(mode="after")
+    def _one_verifier(self) -> Self:
+        if self.verifier_target and self.verifier_file:
+            raise ValueError("a verifier is a target or a file")
+        return self
+
+    @property
+    def verified(self) -> bool:
+        """Whether a verifier is asked."""
+        return bool(self.verifier_target or self.verifier_file)
 
     @property
     def view_dir(self) -> Path:

@@ -29,7 +29,7 @@ CODES: Final = frozenset(code.name for code in grpc.StatusCode)
 ROUTE_REASONS: Final = frozenset({
     "CONNECTED", "DIALLED_INVALID", "BLOCK_FOREIGN", "CALLER_WITHHELD", "CALLER_INVALID",
     "NOT_BOUND", "EXPIRED", "RELEASED", "DIRECTION", "VIEW_STALE", "KEY_UNAVAILABLE",
-    "NOT_STARTED", "OUTSIDE_HOURS", "UNSUPPORTED", "BLACKLISTED",
+    "NOT_STARTED", "OUTSIDE_HOURS", "UNSUPPORTED", "BLACKLISTED", "NOT_GENUINE", "UNVERIFIED",
 })  # fmt: skip
 # 50 µs to 10 s in steps of about 2.2: calls that never wait stay below 1 ms, acked writes above.
 RPC_BUCKETS: Final = (

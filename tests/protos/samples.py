@@ -236,6 +236,10 @@ SAMPLES: dict[str, Message] = {
         view_age=Duration(nanos=80_000_000),
         secrets=SECRETS,
     ),
+    "router.v1.CallRouted.verified": router.CallRouted(verdict=call.CALL_VERDICT_GENUINE),
+    "router.v1.CallRefused.verified": router.CallRefused(
+        reason=call.REFUSAL_REASON_NOT_GENUINE, verdict=call.CALL_VERDICT_NOT_GENUINE_CACHED
+    ),
     "router.v1.CallProgressed": router.CallProgressed(
         fact=CALL_FACT,
         leg=call.CALL_LEG_CALLEE,

@@ -14,6 +14,7 @@ from services.router.domain import (
     Leg,
     Refusal,
     Side,
+    Verdict,
     decide,
     treatment,
 )
@@ -122,6 +123,7 @@ def test_numbers_are_those_of_the_protos() -> None:
         (Kind, call_pb2.CallEventKind, "CALL_EVENT_KIND_"),
         (Direction, binding_pb2.CallDirection, "CALL_DIRECTION_"),
         (Side, events_pb2.CallingSide, "CALLING_SIDE_"),
+        (Verdict, call_pb2.CallVerdict, "CALL_VERDICT_"),
     ):
         named = {name.removeprefix(prefix): number for name, number in theirs.items()}
         assert {m.name: m.value for m in ours if m.value} == {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from axbridge.router.v1 import events_pb2
 
-from services.router.domain import Progress, Refusal
+from services.router.domain import Progress, Refusal, Verdict
 from services.router.events import JournalEvents, caller_associated, event_associated
 from services.router.opener import CallerSealer
 from services.router.packed import JournalCipher, Unreadable
@@ -33,6 +33,15 @@ class Way:
 
     def values(self) -> list[bytes]:
         return [self.events.value(self.journal.name, item) for item in self.journal.written]
+
+
+def test_a_verdict_is_in_the_event(tmp_path: Path) -> None:
+    way = Way(tmp_path)
+    way.record.decided(decision(verdict=Verdict.GENUINE_CACHED))
+    way.record.decided(decision(Refusal.NOT_GENUINE, verdict=Verdict.NOT_GENUINE))
+    routed, refused = way.values()
+    assert int(events_pb2.CallRouted.FromString(routed).verdict) == Verdict.GENUINE_CACHED
+    assert int(events_pb2.CallRefused.FromString(refused).verdict) == Verdict.NOT_GENUINE
 
 
 def test_a_routed_event_says_everything_but_who_called(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.domain import Refusal
+from services.router.domain import Refusal, Verdict
 from services.router.packed import JournalCipher, Packed, Unreadable, pack, unpack
 from services.runtime.keyring import MemoryKeyRing
 from tests.unit.router.decisions import CALL, ENTRY, NOW, NUMBER, A, decision
@@ -16,6 +16,12 @@ def test_a_connected_call() -> None:
     assert unpack(pack(decision())[1]) == Packed(
         NOW, 250, 3, 30, 0, 0, 1, NUMBER, "trunk-1", "t1", "b1", "taxi", b"T" * 16, A
     )
+
+
+def test_a_verdict_stands_beside_the_side() -> None:
+    for verdict in Verdict:
+        made = unpack(pack(decision(verdict=verdict))[1])
+        assert (made.verdict, made.calling_side) == (verdict, 1)
 
 
 def test_refused_calls() -> None:
