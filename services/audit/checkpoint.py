@@ -126,6 +126,12 @@ class NoteSigner:
         return f"{text}\n{signature_line(self.name, self.verifier.key_id, signed)}".encode()
 
 
+def sign_note(text: str, signers: Iterable[NoteSigner]) -> bytes:
+    """The note with the signature of each: as `NoteSigner.sign`, for a log that changes keys."""
+    lines = [signer.sign(text).decode().removeprefix(text + "\n") for signer in signers]
+    return f"{text}\n{''.join(lines)}".encode()
+
+
 class Verifier(Protocol):
     """A public key that knows what its signatures cover."""
 
@@ -246,6 +252,11 @@ def _is_name(name: str) -> bool:
 
 def _has_space(name: str) -> bool:
     return any(character.isspace() for character in name)
+
+
+def text_of(note: bytes) -> str:
+    """The text of a note whose signatures were checked before; raises BadNote."""
+    return _split(note)[0]
 
 
 def _split(note: bytes) -> tuple[str, list[str]]:

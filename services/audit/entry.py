@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from services.audit.logfolder import Event
+from services.audit.logkeys import KeyChange
 from services.audit.tiles import MAX_ENTRY
 from services.runtime.envelope import Envelope
 from services.runtime.errors import Malformed
@@ -26,8 +27,16 @@ from services.runtime.record import Record
 from services.runtime.topics import Topic
 
 PARKED_TYPE: Final = entry_pb2.ParkedEvent.DESCRIPTOR.full_name
-# Ids of parked records; no event may call itself so, or it could take a parked one's place.
+# Of leaves that are made here and come from no producer.
+OWN_TYPES: Final = (
+    PARKED_TYPE,
+    entry_pb2.LogKeyAdded.DESCRIPTOR.full_name,
+    entry_pb2.LogKeyRetired.DESCRIPTOR.full_name,
+)
+# Ids of those leaves; no event may call itself so, or it could take the place of one.
 PARKED_PREFIX: Final = "parked/"
+KEY_PREFIX: Final = "log-key/"
+_OWN_PREFIXES: Final = (PARKED_PREFIX, KEY_PREFIX)
 LONGEST_ID: Final = 200
 _FILES: Final[tuple[FileDescriptor, ...]] = (
     allocator_events.DESCRIPTOR,
@@ -112,6 +121,34 @@ def parked_event(record: Record, reason: str) -> Event:
     return Event(event_id.encode(), entry.SerializeToString(deterministic=True))
 
 
+def key_event(change: KeyChange, leaf: int, time_ms: int) -> Event:
+    """The entry that says which key signs, or signs no more, from this leaf on."""
+    message: Message
+    if change.last is None:
+        kind, message = "added", entry_pb2.LogKeyAdded(vkey=change.vkey)
+    else:
+        kind, message = (
+            "retired",
+            entry_pb2.LogKeyRetired(
+                vkey=change.vkey,
+                reason=entry_pb2.LOG_KEY_END_COMPROMISED
+                if change.compromised
+                else entry_pb2.LOG_KEY_END_ROTATED,
+                last_size=change.last.size,
+                last_root=change.last.root,
+            ),
+        )
+    entry = entry_pb2.Entry(
+        event_id=f"{KEY_PREFIX}{kind}/{change.vkey.split('+')[1]}",
+        type=message.DESCRIPTOR.full_name,
+        source="audit",
+        offset=leaf,
+        value=message.SerializeToString(deterministic=True),
+    )
+    _set_time(entry, time_ms)
+    return Event(entry.event_id.encode(), entry.SerializeToString(deterministic=True))
+
+
 def event_id_of(entry: bytes) -> bytes:
     """The event id in a stored entry."""
     return entry_pb2.Entry.FromString(entry).event_id.encode()
@@ -139,7 +176,7 @@ def types_of(topic: Topic) -> Mapping[str, type[Message]]:
 
 
 def _checked_value(record: Record, envelope: Envelope, types: Mapping[str, type[Message]]) -> bytes:
-    if not 0 < len(envelope.event_id) <= LONGEST_ID or envelope.event_id.startswith(PARKED_PREFIX):
+    if not 0 < len(envelope.event_id) <= LONGEST_ID or envelope.event_id.startswith(_OWN_PREFIXES):
         raise Malformed("EVENT_ID_INVALID")
     message = types.get(envelope.type)
     if message is None:

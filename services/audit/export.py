@@ -23,7 +23,7 @@ from axbridge.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from axbridge.audit.v1.entry_pb2 import Event
 from google.protobuf import json_format
 
-from services.audit.checkpoint import Checkpoint
+from services.audit.checkpoint import Checkpoint, text_of
 from services.audit.entry import message_of
 from services.runtime.wholefile import replace_file, sync_folder
 
@@ -98,7 +98,7 @@ WRITERS: Final[dict[str, Callable[[Path, Iterator[Event]], int]]] = {
 def export(stub: Any, query: service.QueryEventsRequest, path: Path) -> int:
     """Writes FILE and FILE.checkpoint; the number of events."""
     answer = stub.GetCheckpoint(service.GetCheckpointRequest(), timeout=_TIMEOUT_SECONDS)
-    size = Checkpoint.parse(answer.checkpoint.rpartition("\n\n")[0] + "\n").size
+    size = Checkpoint.parse(text_of(answer.checkpoint.encode())).size
     replace_file(path.with_name(path.name + ".checkpoint"), answer.checkpoint.encode())
     new = path.with_name(path.name + ".new")
     # A crash before the rename leaves this name only, which the next export writes over.

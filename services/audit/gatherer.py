@@ -97,8 +97,8 @@ class Gatherer:
         note = FolderReader(self._served).read(WITNESSED)
         if note is None or not self._policy.satisfied(self._cosigners(note)):
             return None
-        verifier = NoteVerifier.parse(published.vkey)
-        return open_checkpoint(note, [verifier], verifier.name)
+        verifiers = [NoteVerifier.parse(vkey) for vkey in published.vkeys]
+        return open_checkpoint(note, verifiers, verifiers[0].name)
 
     def _cosigners(self, note: bytes) -> set[str]:
         return set(cosigners(note, [witness.verifier for witness in self._policy.witnesses]))

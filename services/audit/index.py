@@ -16,10 +16,10 @@ from services.audit.domain import Filter, IndexRow
 from services.audit.indexquery import SPAN, select, time_bounds
 from services.audit.ports import StorageConflict, Term
 
-_VERSION: Final = 3
+_VERSION: Final = 4
 # A NULL is in no partial index, and costs one octet in the row.
 _SCHEMA: Final = f"""
-CREATE TABLE log (vkey TEXT NOT NULL, size INTEGER NOT NULL);
+CREATE TABLE log (claimed TEXT NOT NULL, size INTEGER NOT NULL);
 INSERT INTO log VALUES ('', 0);
 CREATE TABLE types (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE events (
@@ -81,11 +81,11 @@ class SqliteIndex:
             elif version != _VERSION:
                 raise StorageConflict("the index is of another version; remove it, it is remade")
 
-    def claim(self, vkey: str) -> None:
+    def claim(self, log: str) -> None:
         with self._writing() as connection:
-            connection.execute("UPDATE log SET vkey = ? WHERE vkey = ''", (vkey,))
-            (claimed,) = connection.execute("SELECT vkey FROM log").fetchone()
-        if claimed != vkey:
+            connection.execute("UPDATE log SET claimed = ? WHERE claimed = ''", (log,))
+            (claimed,) = connection.execute("SELECT claimed FROM log").fetchone()
+        if claimed != log:
             raise StorageConflict("the index is another log's; remove it, it is made anew")
 
     @property

@@ -39,7 +39,7 @@ class Indexer:
         self._index = index
         self._extract = extract
         self._lag = lag
-        self._vkey: str | None = None
+        self._claimed = False
         self._grown = threading.Condition()  # guards _size, which says what is indexed
         self._size = 0
 
@@ -74,10 +74,11 @@ class Indexer:
     def advance(self) -> int:
         """Indexes the next batch; the number of leaves it had. 0: the index is up to date."""
         published = self._log.published()
-        if self._vkey != published.vkey:
-            self._index.claim(published.vkey)
-            self._vkey = published.vkey
         first, size = self._index.size, published.tree.size
+        if size and not self._claimed:
+            # What a log begins with stays, and is no other log's; its keys may change.
+            self._index.claim(published.tree.leaf_hash(0).hex())
+            self._claimed = True
         if first > size:
             raise StorageConflict("the index is ahead of the log; remove it, it is made anew")
         until = min(first + BATCH, size)

@@ -21,7 +21,13 @@ then refuses to work until it is opened again, which settles it.
 
 from collections.abc import Sequence
 
-from services.audit.checkpoint import Checkpoint, NoteSigner, open_checkpoint
+from services.audit.checkpoint import (
+    Checkpoint,
+    NoteSigner,
+    NoteVerifier,
+    open_checkpoint,
+    sign_note,
+)
 from services.audit.merkle import EMPTY_ROOT, TILE_WIDTH, HashTile, TreeEdge, leaf_hashes
 from services.audit.ports import StateStore, StorageConflict, TileStore
 from services.audit.reader import StoredTree
@@ -40,11 +46,20 @@ class Log:
     _published is the checkpoint note on disk, replaced only after it is durable.
     """
 
-    def __init__(self, tiles: TileStore, states: StateStore, signer: NoteSigner) -> None:
+    def __init__(
+        self,
+        tiles: TileStore,
+        states: StateStore,
+        signer: NoteSigner,
+        beside: Sequence[NoteSigner] = (),
+        ended: Sequence[NoteVerifier] = (),
+    ) -> None:
         """For `open`, which alone knows in which state the stores are."""
         self._tiles = tiles
         self._states = states
-        self._signer = signer
+        self._signers = (signer, *beside)
+        self._ended = ended
+        self.origin = signer.name
         self._broken = False
         self._edge = TreeEdge()
         self._bundle = b""
@@ -52,14 +67,23 @@ class Log:
         self._published: tuple[bytes, Checkpoint] | None = None
 
     @classmethod
-    def open(cls, tiles: TileStore, states: StateStore, signer: NoteSigner) -> "Log":
+    def open(
+        cls,
+        tiles: TileStore,
+        states: StateStore,
+        signer: NoteSigner,
+        beside: Sequence[NoteSigner] = (),
+        ended: Sequence[NoteVerifier] = (),
+    ) -> "Log":
         """Loads the log and finishes what a crash interrupted; makes it if both stores are empty.
+
+        Those `beside` sign as well; a stored checkpoint may be of a key that `ended`.
 
         Raises:
             StorageConflict: the stores do not belong together, or go back behind a checkpoint.
             BadNote, BadRecord, TileMissing: what is stored is damaged.
         """
-        log = cls(tiles, states, signer)
+        log = cls(tiles, states, signer, beside, ended)
         stored, note = states.read_state(), tiles.read_checkpoint()
         if stored is None:
             if note is not None:
@@ -76,10 +100,6 @@ class Log:
             raise StorageConflict("the published checkpoint is gone")
         log._redo(record)
         return log
-
-    @property
-    def origin(self) -> str:
-        return self._signer.name
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -131,7 +151,8 @@ class Log:
 
     def _load(self, note: bytes, record: TreeRecord) -> None:
         """Takes over the published tree, which is the recorded one or the one before it."""
-        checkpoint = open_checkpoint(note, [self._signer.verifier], self.origin)
+        verifiers = [*(signer.verifier for signer in self._signers), *self._ended]
+        checkpoint = open_checkpoint(note, verifiers, self.origin)
         if checkpoint.size not in (record.previous_size, record.size):
             raise StorageConflict(
                 f"the checkpoint has {checkpoint.size} leaves, the private state "
@@ -176,7 +197,7 @@ class Log:
         if self._published is not None and self.checkpoint.size == size:
             return
         checkpoint = Checkpoint(self.origin, size, root)
-        note = self._signer.sign(checkpoint.text())
+        note = sign_note(checkpoint.text(), self._signers)
         self._tiles.replace_checkpoint(self._published[0] if self._published else None, note)
         self._published = note, checkpoint
 

@@ -8,16 +8,22 @@ new, the id index has seen every leaf of the log.
 """
 
 import operator
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from services.audit.checkpoint import BadKey, Checkpoint, NoteSigner
+from services.audit.checkpoint import BadNote, Checkpoint, NoteSigner, open_note, text_of
 from services.audit.idindex import IdIndex
 from services.audit.log import Log
+from services.audit.logkeys import KeyChange, LogKeys
 from services.audit.ports import EventIds, StorageConflict
-from services.audit.tilestore import FolderStore
+from services.audit.tiles import WITNESSED
+from services.audit.tilestore import VKEY, FolderStore
+
+KEY: Final = "key"
 
 # Gives the event id out of a stored entry; the same that was given to `append` with it.
 IdOf = Callable[[bytes], bytes]
@@ -42,6 +48,15 @@ class Appended:
     fresh: int
 
 
+# Makes the event of a change of keys, of its leaf and the time in ms.
+KeyEvent = Callable[[KeyChange, int, int], Event]
+
+
+def no_key_event(change: KeyChange, leaf: int, time_ms: int) -> Event:
+    """For logs whose keys stay as they are."""
+    raise NotImplementedError("this log does not know how to record a change of its keys")
+
+
 class LogFolder:
     """The sequencer's hold on one log. One thread appends."""
 
@@ -55,8 +70,16 @@ class LogFolder:
         self._held = held
 
     @classmethod
-    def open(cls, root: Path, origin: str, id_of: IdOf, same: Same = operator.eq) -> "LogFolder":
-        """Makes the log with a new key, or loads it, finishing what a crash interrupted.
+    def open(
+        cls,
+        root: Path,
+        origin: str,
+        id_of: IdOf,
+        same: Same = operator.eq,
+        key_event: KeyEvent = no_key_event,
+    ) -> "LogFolder":
+        """Makes the log with a new key, or loads it, finishing what a crash interrupted. A change
+        of keys that began becomes a leaf, made by `key_event`.
 
         Raises:
             LogLocked: another sequencer has it open.
@@ -65,11 +88,19 @@ class LogFolder:
         with ExitStack() as held:
             store = FolderStore(root / "log", root / "private")
             held.callback(store.close)
-            log = Log.open(store, store, _signer(store, origin))
+            keys = read_keys(store, origin)
+            _withdraw_ended(store, keys)
+            before = store.read_checkpoint()
+            ended = [end.verifier for end in keys.ended]
+            log = Log.open(store, store, keys.signers[0], keys.signers[1:], ended)
             ids = IdIndex(root / "private" / "ids")
             held.callback(ids.close)
             catch_up(ids, log, id_of)
-            return cls(log, ids, id_of, held.pop_all(), same)
+            folder = cls(log, ids, id_of, ExitStack(), same)
+            last = log.checkpoint if before is None else Checkpoint.parse(text_of(before))
+            _settle_keys(folder, store, keys, key_event, last)
+            folder._held = held.pop_all()
+            return folder
 
     def append(
         self,
@@ -140,22 +171,70 @@ def catch_up(ids: EventIds, log: Log, id_of: IdOf) -> None:
         ids.add(first, [id_of(entry) for entry in entries])
 
 
-def _signer(store: FolderStore, origin: str) -> NoteSigner:
-    """The log's key. It is durable before anything is signed, and made only for an empty log."""
-    stored = store.read_private("key")
+def read_keys(store: FolderStore, origin: str) -> LogKeys:
+    """The log's keys. They are durable before anything is signed, and made only for an empty log.
+
+    Raises:
+        StorageConflict: the log is there and its keys are not, or are another log's.
+        BadKey: the file is damaged or of another origin.
+    """
+    stored = store.read_private(KEY)
     if stored is None:
         if store.read_checkpoint() is not None or store.read_state() is not None:
             raise StorageConflict("the log exists, but its key is gone")
-        signer = NoteSigner.generate(origin)
-        store.write_private("key", signer.skey().encode() + b"\n")
+        keys = LogKeys([NoteSigner.generate(origin)])
+        store.write_private(KEY, keys.render().encode())
     else:
-        signer = NoteSigner.parse(stored.decode().removesuffix("\n"))
-    if signer.name != origin:
-        raise BadKey(f"the key is of {signer.name!r}, not of {origin!r}")
-    vkey = signer.verifier.vkey.encode() + b"\n"
-    served = store.read("vkey")
-    if served is None:
-        store.write_served("vkey", vkey)
-    elif served != vkey:
+        keys = LogKeys.parse(stored.decode(), origin)
+    ours = {*keys.vkeys, *(end.verifier.vkey for end in keys.ended)}
+    if (served := _served(store)) and not ours & set(served):
         raise StorageConflict("the vkey beside the log is not that of its key")
-    return signer
+    if not served:  # before any checkpoint that readers would want to open with it
+        _write_served(store, keys.vkeys[:1])
+    return keys
+
+
+def _served(store: FolderStore) -> list[str]:
+    found = store.read(VKEY)
+    return [] if found is None else found.decode(errors="replace").removesuffix("\n").split("\n")
+
+
+def _write_served(store: FolderStore, vkeys: Sequence[str]) -> None:
+    if _served(store) != list(vkeys):
+        store.write_served(VKEY, "".join(f"{vkey}\n" for vkey in vkeys).encode())
+
+
+def _withdraw_ended(store: FolderStore, keys: LogKeys) -> None:
+    """Nobody is told any more to believe a key that ended, and what only it vouches for is not
+    served; before the first checkpoint without it, so that readers who know the keys beside the
+    log always find their signatures."""
+    if not keys.ended:
+        return
+    known = [vkey for vkey in keys.vkeys if vkey in _served(store)]
+    _write_served(store, known or keys.vkeys)
+    note = store.read(WITNESSED)
+    if note is not None:
+        try:
+            open_note(note, [signer.verifier for signer in keys.signers])
+        except BadNote:
+            store.remove_served(WITNESSED)
+
+
+def _settle_keys(
+    folder: "LogFolder", store: FolderStore, keys: LogKeys, key_event: KeyEvent, last: Checkpoint
+) -> None:
+    """Makes each change of keys a leaf. A crash anywhere in it: the leaves are found by their ids
+    and not made again, and the files are written the next time."""
+    # After a compromise no key of before is left, and the new one stands beside the log already.
+    revoked = any(end.compromised for end in keys.ended)
+    known = () if revoked else _served(store)
+    changes = [KeyChange(vkey) for vkey in keys.vkeys if vkey not in known]
+    changes += [KeyChange(end.verifier.vkey, last, end.compromised) for end in keys.ended]
+    for change in changes:
+        now = int(time.time() * 1000)
+        event = key_event(change, folder.log.checkpoint.size, now)
+        folder.append([event], folder.log.state)
+    # [K] A crash here: the change is a leaf, and these files do not say so yet.
+    _write_served(store, keys.vkeys)
+    if keys.ended:
+        store.write_private(KEY, LogKeys(keys.signers).render().encode())

@@ -112,11 +112,16 @@ class EventIds(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A state of the log: the signed checkpoint, the key it opens with, and the tree it signs."""
+    """A state of the log: the signed checkpoint, the keys it opens with, and the tree it signs."""
 
     note: bytes
-    vkey: str
+    vkeys: tuple[str, ...]
     tree: "StoredTree"
+
+    @property
+    def vkey(self) -> str:
+        """The key; of several, while the log changes them, the older one."""
+        return self.vkeys[0]
 
 
 class PublishedLog(Protocol):
@@ -160,8 +165,8 @@ class EventIndex(Protocol):
     backwards, whole calls at a time; `size` then says how far.
     """
 
-    def claim(self, vkey: str) -> None:
-        """Ties the index to the log of this key; the first claim makes it that log's for ever.
+    def claim(self, log: str) -> None:
+        """Ties the index to a log; the first claim makes it that log's for ever.
 
         Raises:
             StorageConflict: it is another log's. Remove it, and it is made anew.

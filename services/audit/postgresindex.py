@@ -63,14 +63,14 @@ class PostgresIndex:
             META.create_all(connection)
             version = connection.execute(sa.select(LOG.c.version)).scalar()
             if version is None:
-                connection.execute(sa.insert(LOG).values(version=_VERSION, vkey="", size=0))
+                connection.execute(sa.insert(LOG).values(version=_VERSION, claimed="", size=0))
             elif version != _VERSION:
                 raise StorageConflict("the index is of another version; drop it, it is remade")
 
-    def claim(self, vkey: str) -> None:
+    def claim(self, log: str) -> None:
         with self._writing() as connection:
-            connection.execute(sa.update(LOG).where(LOG.c.vkey == "").values(vkey=vkey))
-            if connection.execute(sa.select(LOG.c.vkey)).scalar_one() != vkey:
+            connection.execute(sa.update(LOG).where(LOG.c.claimed == "").values(claimed=log))
+            if connection.execute(sa.select(LOG.c.claimed)).scalar_one() != log:
                 raise StorageConflict("the index is another log's; drop it, it is made anew")
 
     @property

@@ -13,7 +13,8 @@ from services.audit.domain import Filter
 META: Final = sa.MetaData()
 LOG: Final = sa.Table(
     "log", META,
-    sa.Column("version", sa.Integer, primary_key=True), sa.Column("vkey", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("claimed", sa.Text, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
 )  # fmt: skip
 EVENTS: Final = sa.Table(

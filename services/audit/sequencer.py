@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from services.audit.entry import EntryMaker, event_id_of, same_event
+from services.audit.entry import EntryMaker, event_id_of, key_event, same_event
 from services.audit.logfolder import Event, LogFolder
 from services.audit.ports import LogLocked
 from services.audit.sequencing import Sequencing
@@ -68,7 +68,7 @@ def open_log(root: Path, origin: str, stop: threading.Event) -> LogFolder | None
     waiting = False
     while not stop.is_set():
         try:
-            return LogFolder.open(root, origin, event_id_of, same_event)
+            return LogFolder.open(root, origin, event_id_of, same_event, key_event)
         except LogLocked:
             if not waiting:
                 _LOG.warning("another sequencer holds the log; waiting for its end")

@@ -43,8 +43,9 @@ class ServedFolder:
         vkey = self._reader.read(VKEY)
         if note is None or vkey is None:
             return None
-        verifier = NoteVerifier.parse(vkey.decode().removesuffix("\n"))
-        checkpoint = open_checkpoint(note, [verifier], verifier.name)
+        vkeys = tuple(vkey.decode().removesuffix("\n").split("\n"))
+        verifiers = [NoteVerifier.parse(each) for each in vkeys]
+        checkpoint = open_checkpoint(note, verifiers, verifiers[0].name)
         tree = StoredTree(self._reader, checkpoint.size)
-        self._last[name] = found = Published(note, verifier.vkey, tree)
+        self._last[name] = found = Published(note, vkeys, tree)
         return found

@@ -13,9 +13,9 @@ import argparse
 import sys
 import threading
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
-from axbridge.audit.v1.entry_pb2 import Event
+from axbridge.audit.v1.entry_pb2 import Entry, Event, LogKeyAdded, LogKeyRetired
 from google.protobuf.json_format import MessageToJson
 
 from services.audit.checkpoint import BadKey, BadNote, NoteVerifier
@@ -30,6 +30,8 @@ from services.runtime.signals import stop_on_signals
 from services.runtime.wholefile import replace_file
 
 GOOD, WRONG, UNREADABLE = 0, 1, 2
+_ADDED: Final = LogKeyAdded.DESCRIPTOR.full_name
+_RETIRED: Final = LogKeyRetired.DESCRIPTOR.full_name
 
 
 class StateFile:
@@ -61,12 +63,23 @@ def advance(reader: TileReader, trail: Trail, state: StateFile, out: TextIO | No
     for first, entries in trail.follow(reader):
         if first > before:  # what was given out before is written by now
             state.keep(trail)
+        for entry in entries:
+            _learn(trail, entry)
         if out is not None:
             for leaf, entry in enumerate(entries, first):
                 out.write(line(leaf, entry) + "\n")
             out.flush()
     if trail.note != note:
         state.keep(trail)
+
+
+def _learn(trail: Trail, stored: bytes) -> None:
+    """Takes over what a proven leaf says of the log's keys."""
+    entry = Entry.FromString(stored)
+    if entry.type == _ADDED:
+        trail.trust(LogKeyAdded.FromString(entry.value).vkey)
+    elif entry.type == _RETIRED:
+        trail.distrust(LogKeyRetired.FromString(entry.value).vkey)
 
 
 def line(leaf: int, entry: bytes) -> str:
@@ -116,7 +129,7 @@ def _round(reader: TileReader, trail: Trail, state: StateFile, out: TextIO | Non
         evidence = state.keep_evidence(trail, reader.read_checkpoint() or b"", error)
         print(f"NO: {error}; both checkpoints are in {evidence}", file=sys.stderr)
         return WRONG
-    except (BadNote, BadProof, BadBundle, TileMissing) as error:
+    except (BadNote, BadKey, BadProof, BadBundle, TileMissing) as error:
         print(f"NO: {error}", file=sys.stderr)
         return WRONG
     except OSError as error:

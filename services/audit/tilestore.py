@@ -128,6 +128,11 @@ class FolderStore:
         """Makes a file beside the checkpoint, such as the vkey, in one durable step."""
         self._replace(f"{self._root}/{name}", content)
 
+    def remove_served(self, name: str) -> None:
+        """Removes a file beside the checkpoint; durable on return."""
+        os.unlink(f"{self._root}/{name}")
+        sync_folder(self._root)
+
     def _replace(self, target: str, content: bytes, mode: int = 0o644) -> None:
         (temporary,) = self._stage([content], mode)
         os.rename(temporary, target)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.audit.checkpoint import Checkpoint, NoteVerifier, open_checkpoint
+from services.audit.checkpoint import BadKey, Checkpoint, NoteVerifier, open_checkpoint
 from services.audit.merkle import TILE_WIDTH, TreeEdge, leaf_hashes
 from services.audit.ports import TileReader
 from services.audit.proof import BadProof, check_consistency
@@ -32,11 +32,26 @@ class BadTrail(ValueError):
 
 @dataclass
 class Trail:
-    """What was verified so far, under the log's key: the tree's edge and the newest note."""
+    """What was verified so far: the tree's edge and the newest note, under the key that was given,
+    and those that leaves named as its successors."""
 
     vkey: str
     edge: TreeEdge = field(default_factory=TreeEdge)
     note: bytes = b""
+    successors: list[str] = field(default_factory=list)
+    ended: bool = False  # the given key signs no more
+
+    def trust(self, vkey: str) -> None:
+        """Believes a key that a proven leaf names. Raises BadKey."""
+        if NoteVerifier.parse(vkey).name != NoteVerifier.parse(self.vkey).name:
+            raise BadKey("the successor has another name")
+        if vkey not in (self.vkey, *self.successors):
+            self.successors.append(vkey)
+
+    def distrust(self, vkey: str) -> None:
+        """Believes a key no more that a proven leaf says has ended."""
+        self.ended = self.ended or vkey == self.vkey
+        self.successors = [each for each in self.successors if each != vkey]
 
     def follow(self, reader: TileReader) -> Iterator[tuple[int, Sequence[bytes]]]:
         """The entries that are new: (leaf of the first, entries), each part proven before it is
@@ -47,13 +62,14 @@ class Trail:
             BadNote: the checkpoint is not signed by the log's key.
             BadProof, BadBundle, TileMissing: the tiles are not what the checkpoint signs.
         """
-        verifier = NoteVerifier.parse(self.vkey)
+        own = NoteVerifier.parse(self.vkey)
+        verifiers = [own] * (not self.ended) + [NoteVerifier.parse(key) for key in self.successors]
         note = reader.read_checkpoint()
         if note is None:
             if self.note:
                 raise Contradiction("the log's checkpoint is gone")
             return
-        signed = open_checkpoint(note, [verifier], verifier.name)
+        signed = open_checkpoint(note, verifiers, own.name)
         tree = StoredTree(reader, signed.size)
         self._compare(signed, tree)
         while self.edge.size < signed.size:
@@ -76,21 +92,27 @@ class Trail:
             "size": self.edge.size,
             "tails": [base64.b64encode(tail).decode() for tail in self.edge.tails],
             "checkpoint": self.note.decode(),
+            "successors": self.successors,
+            "ended": self.ended,
         }
         return json.dumps(kept, indent=1, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def decode(cls, data: bytes, vkey: str) -> "Trail":
-        """What `encode` gave, of the log of this key; raises BadTrail."""
+        """What `encode` gave, of the log of this key or of another key that takes its place since
+        a person says so; raises BadTrail."""
         try:
             kept = json.loads(data)
             tails = [base64.b64decode(tail, validate=True) for tail in kept["tails"]]
-            trail = cls(kept["vkey"], TreeEdge.of(kept["size"], tails), kept["checkpoint"].encode())
+            edge, note = TreeEdge.of(kept["size"], tails), kept["checkpoint"].encode()
+            trail = cls(kept["vkey"], edge, note, [*kept["successors"]], kept["ended"] is True)
+            same_log = NoteVerifier.parse(trail.vkey).name == NoteVerifier.parse(vkey).name
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadTrail("the state file is damaged") from error
-        if trail.vkey != vkey:
-            raise BadTrail("the state file is of another log or key")
-        return trail
+        if not same_log:
+            raise BadTrail("the state file is of another log")
+        # Another key was given: what was seen stays, and is demanded of whatever it signs.
+        return trail if trail.vkey == vkey else cls(vkey, trail.edge, trail.note)
 
     def _compare(self, signed: Checkpoint, tree: StoredTree) -> None:
         """Demands that what was followed so far is the beginning of what is signed now."""

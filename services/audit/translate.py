@@ -12,7 +12,7 @@ from axbridge.audit.v1 import entry_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.audit.domain import Query, invalid
-from services.audit.entry import PARKED_TYPE
+from services.audit.entry import OWN_TYPES
 from services.audit.handlers import Consistency, Found, Inclusion, Page, Receipt
 from services.audit.ports import Published
 from services.audit.tlogproof import OfflineProof
@@ -20,7 +20,7 @@ from services.audit.tracing import Role, Trace
 from services.runtime.phone import PhoneNumber, parse_party
 from services.runtime.topics import EVENT_TOPICS
 
-_TYPES: Final = (PARKED_TYPE, *(name for topic in EVENT_TOPICS for name in topic.messages))
+_TYPES: Final = (*OWN_TYPES, *(name for topic in EVENT_TOPICS for name in topic.messages))
 _FULL_NAMES: Final[Mapping[str, str]] = {name.rpartition(".")[2]: name for name in _TYPES}
 _ROLES: Final[Mapping[Role, Any]] = {
     "none": service.CALLER_ROLE_UNSPECIFIED,
@@ -79,6 +79,7 @@ def checkpoint(published: Published, witnessed: Published | None) -> service.Get
     return service.GetCheckpointResponse(
         checkpoint=published.note.decode(),
         vkey=published.vkey,
+        vkeys=published.vkeys,
         witnessed_checkpoint=witnessed.note.decode() if witnessed else "",
     )
 

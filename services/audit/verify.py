@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.audit import merkle
-from services.audit.checkpoint import BadKey, BadNote, Checkpoint, NoteVerifier, open_checkpoint
+from services.audit.checkpoint import (
+    BadKey,
+    BadNote,
+    Checkpoint,
+    NoteVerifier,
+    good_signatures,
+    open_checkpoint,
+)
 from services.audit.cosignature import cosigners
 from services.audit.merkle import HASH_SIZE, TILE_WIDTH
 from services.audit.policy import BadPolicy, Policy
@@ -25,7 +32,7 @@ from services.audit.ports import TileReader
 from services.audit.reader import StoredTree
 from services.audit.recompute import Progress, Wrong, check_tree, read_tile
 from services.audit.tiles import WITNESSED, TilePath, bundle_prefix, parse_path
-from services.audit.tilestore import FolderReader
+from services.audit.tilestore import VKEY, FolderReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +88,34 @@ def verify_folder(
         elif policy is not None and policy.quorum is not None:
             raise Wrong(f"there is no {WITNESSED}")
         ahead = _check_strays(reader, folder, checkpoint.size)
-    except (Wrong, BadNote) as wrong:
+    except (Wrong, BadNote, BadKey) as wrong:
         return Verdict(checkpoint, str(wrong), wrong.leaf if isinstance(wrong, Wrong) else None)
     return Verdict(checkpoint, ahead=ahead, witnessed=cosigned)
 
 
 def _open(reader: TileReader, verifier: NoteVerifier) -> Checkpoint:
-    beside = reader.read("vkey")
-    if beside is not None and beside != verifier.vkey.encode() + b"\n":
+    beside = _keys_beside(reader)
+    if beside and verifier.vkey not in beside:
         raise Wrong("the vkey beside the log is not the given one")
     note = reader.read_checkpoint()
     if note is None:
         raise Wrong("there is no checkpoint")
+    # While the log changes keys two sign: each signature is checked, not only that of ours.
+    verifiers = [verifier, *(NoteVerifier.parse(vkey) for vkey in beside)]
+    signed = good_signatures(note, verifiers)[1]
+    if any((each.name, each.key_id) not in signed for each in verifiers[1:]):
+        raise Wrong("a key beside the log did not sign the checkpoint")
     return open_checkpoint(note, [verifier], verifier.name)
+
+
+def _keys_beside(reader: TileReader) -> list[str]:
+    """The lines of FOLDER/vkey, which end in a newline each."""
+    found = reader.read(VKEY)
+    if found is None:
+        return []
+    if not found.endswith(b"\n"):
+        raise Wrong("the vkey beside the log is not the given one")
+    return found.decode(errors="replace")[:-1].split("\n")
 
 
 def _check_witnessed(
@@ -180,10 +202,10 @@ def main(arguments: list[str] | None = None) -> int:
     policy = _policy(parser, given.policy)
     vkey = given.vkey
     if vkey is None:
-        beside = FolderReader(given.folder).read("vkey")
+        beside = FolderReader(given.folder).read(VKEY)
         if beside is None:
             parser.error("there is no vkey in the folder; give --vkey")
-        vkey = beside.decode(errors="replace").removesuffix("\n")
+        vkey = beside.decode(errors="replace").partition("\n")[0]
     try:
         with _bar() as progress:
             cores = len(os.sched_getaffinity(0))

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from services.audit import rotate
 from services.audit.checkpoint import NoteSigner
 from services.audit.cosignature import WitnessSigner
+from services.audit.entry import event_id_of, key_event
 from services.audit.gatherer import Gatherer
 from services.audit.logfolder import Event, LogFolder
 from services.audit.policy import Policy
@@ -65,6 +67,17 @@ def test_accepts(logcheck: Check, tmp_path: Path, size: int) -> None:
     done = logcheck(*make(tmp_path, size))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(f"YES: {ORIGIN} {size} ")
+
+
+def test_accepts_either_key_while_a_log_changes_them(logcheck: Check, tmp_path: Path) -> None:
+    folder = LogFolder.open(tmp_path, "axbridge.example/log", event_id_of, key_event=key_event)
+    folder.close()
+    old, new = rotate.rotate(tmp_path, "begin")
+    for vkey in (old, new):
+        done = logcheck(tmp_path / "log", vkey)
+        assert done.returncode == 0, done.stdout + done.stderr
+    rotate.rotate(tmp_path, "finish")
+    assert [logcheck(tmp_path / "log", vkey).returncode for vkey in (old, new)] == [1, 0]
 
 
 def test_accepts_over_http(logcheck: Check, small: tuple[Path, str]) -> None:

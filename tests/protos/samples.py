@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tests.protos.audit_samples import AUDIT
 from tests.protos.register_samples import REGISTER_SAMPLES
 from tests.protos.retention_samples import RETENTION
 
@@ -287,6 +288,7 @@ SAMPLES: dict[str, Message] = {
         evidence=sealed("evidence/taxi/202608", 0xD1),
     ),
     **REGISTER_SAMPLES,
+    **AUDIT,
     "router.v1.CallSecrets": router.CallSecrets(
         caller_tag=bytes(range(16)), caller_evidence=sealed("evidence/taxi/202608", 0xD2)
     ),

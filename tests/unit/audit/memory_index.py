@@ -18,11 +18,11 @@ class MemoryIndex:
 
     def __init__(self) -> None:
         self.rows: list[IndexRow] = []
-        self.vkey = ""
+        self.log = ""
 
-    def claim(self, vkey: str) -> None:
-        self.vkey = self.vkey or vkey
-        if self.vkey != vkey:
+    def claim(self, log: str) -> None:
+        self.log = self.log or log
+        if self.log != log:
             raise StorageConflict("another log's")
 
     @property
@@ -129,7 +129,7 @@ class MemoryLog:
         if self.empty:
             raise Unavailable("LOG_EMPTY")
         tree: StoredTree = self._folder.log.tree
-        return Published(self._folder.log.note, self.vkey, tree)
+        return Published(self._folder.log.note, (self.vkey,), tree)
 
     def witness(self) -> None:
         """Enough witnesses cosign what is published now."""

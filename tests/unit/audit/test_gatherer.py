@@ -49,7 +49,7 @@ class World:
         name = url.removeprefix("http://").removesuffix("/add-checkpoint")
         if name in self.broken:
             return self.broken[name](body)
-        log = self.folder.log._signer.verifier
+        log = self.folder.log._signers[0].verifier
         witness = Witness(self.signers[name], [log], self.stores[name], lambda: 1_700_000_000)
         return witness.add_checkpoint(body)
 
@@ -94,7 +94,7 @@ def test_each_newest_checkpoint_is_witnessed_once(world: World) -> None:
         assert world.counted("cosigned") == asked == 3 * (count + 1)
         world.append(b"%d" % count)
     note = (world.root / "log/checkpoint.witnessed").read_bytes()
-    verifier = world.folder.log._signer.verifier
+    verifier = world.folder.log._signers[0].verifier
     assert open_checkpoint(note, [verifier], verifier.name).size == 2
     gatherer.close()
 
@@ -180,7 +180,7 @@ def test_a_stricter_policy_takes_what_stands_for_not_witnessed(world: World) -> 
 
 
 def test_over_http_with_a_real_witness(world: World, tmp_path: Path) -> None:
-    log = world.folder.log._signer.verifier.vkey
+    log = world.folder.log._signers[0].verifier.vkey
     with running(tmp_path / "witness", log) as url:
         policy = Policy.parse(f"witness w {vkey_of(url).vkey} {url}/\nquorum w")
         gatherer = Gatherer(world.root / "log", world.root / "hold", policy, world.metrics)

@@ -47,7 +47,8 @@ def test_it_catches_up_in_batches(log: MemoryLog) -> None:
 
 def test_another_logs_index_is_refused(log: MemoryLog) -> None:
     index = MemoryIndex()
-    index.claim("another key")
+    index.claim("another log")
+    log.append(*events(1))
     with pytest.raises(StorageConflict):
         Indexer(log, index, extract, Lag()).advance()
 

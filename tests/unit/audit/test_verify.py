@@ -220,6 +220,28 @@ def test_keys(folder: Path, tmp_path: Path) -> None:
     assert verify_folder(tmp_path, VKEY).problem == "there is no checkpoint"
 
 
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_any_flipped_bit_is_found_while_two_keys_sign(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    root = tmp_path_factory.mktemp("two")
+    other = NoteSigner.generate(SIGNER.name)
+    store = FolderStore(root / "log", root / "private")
+    store.write_served("vkey", f"{VKEY}\n{other.verifier.vkey}\n".encode())
+    Log.open(store, store, SIGNER, [other]).append([b"a"], b"")
+    store.close()
+    log = root / "log"
+    for vkey in (VKEY, other.verifier.vkey):
+        assert verify_folder(log, vkey).ok
+    path = log / data.draw(st.sampled_from(["checkpoint", "vkey"]))
+    flipped = bytearray(path.read_bytes())
+    bit = data.draw(st.integers(0, len(flipped) * 8 - 1))
+    flipped[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(flipped)
+    assert not verify_folder(log, VKEY).ok
+
+
 def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([str(folder)]) == 0
     assert capsys.readouterr().out.startswith("YES: 600 entries")
