@@ -4,14 +4,18 @@ Refuses to know numbers one by one (store.py). Invariant: an answer to a write i
 leaves here, a repeat's too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
 
 from services.allocator import messages
 from services.allocator.cells import checked, waited
 from services.allocator.domain import Block, BlockState, Pool, PoolId, Statistics
+from services.allocator.sizing import outlook
 from services.runtime.cell import Cell
 from services.runtime.errors import FailedPrecondition
 from services.runtime.topics import ALLOCATOR_NUMBERS, ALLOCATOR_STATE, partition_of
+
+_AT_ONCE: Final = 100
 
 
 class CellCatalogue:
@@ -76,13 +80,24 @@ class CellCatalogue:
         return retired
 
     async def statistics(self, pool: PoolId) -> Statistics:
-        reply = checked(await self._cell.call("statistics", args=(pool.path,)), pool=pool.name)
+        return await self._statistics(pool.path, 0)
+
+    async def observe(self) -> AsyncIterator[tuple[PoolId, Statistics]]:
+        after = ""
+        while paths := (await self._cell.call("pool_paths", args=(after, _AT_ONCE)))[1:]:
+            for path in paths:
+                after = path.decode()
+                yield PoolId(*after.split("/")), await self._statistics(after, 1)
+
+    async def _statistics(self, path: str, note: int) -> Statistics:
+        reply = await self._cell.call("statistics", args=(path, note))
+        checked(reply, pool="tenants/{}/pools/{}".format(*path.split("/")))
         total, *counts = (int(count) for count in reply[1:])
-        leased, bound, cooling, locked, reserved, suspended, retired, pairs, *spread = counts
+        leased, bound, cooling, locked, reserved, suspended, retired, pairs, *rest = counts
         free = total - leased - bound - cooling - locked - reserved - suspended - retired
         return Statistics(
             total, free, leased, bound, cooling, locked, pairs, reserved, suspended, retired,
-            tuple(spread),
+            tuple(rest[4:]), outlook(*rest[:4]),
         )  # fmt: skip
 
     def _block_places(self, block: str) -> tuple[int, int]:

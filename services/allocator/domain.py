@@ -216,6 +216,17 @@ class Import:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """By how much a pool's use grows an hour, and how long it lasts; None: for ever, or unknown."""
+
+    growth_per_hour: int = 0
+    left_ms: int | None = None
+
+
+UNKNOWN: Final = Outlook()
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """Numbers of a pool by state, each counted once, and its live bindings. `spread`: numbers of a
     shared pool by the classes of SPREAD, from the second on."""
@@ -231,6 +242,7 @@ class Statistics:
     suspended: int = 0
     retired: int = 0
     spread: tuple[int, ...] = ()
+    outlook: Outlook = UNKNOWN
 
 
 class RouteState(Enum):

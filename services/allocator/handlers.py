@@ -23,6 +23,7 @@ from services.allocator.domain import (
     Wish,
 )
 from services.allocator.ports import Catalogue, LeaseExpiry, NumberStore
+from services.allocator.sizing import Advice, Load, advise
 from services.runtime.clock import Clock
 from services.runtime.errors import AlreadyExists
 
@@ -107,6 +108,10 @@ class Allocator:
     async def statistics(self, pool: PoolId) -> Statistics:
         """Raises NotFound (POOL_NOT_FOUND)."""
         return await self._catalogue.statistics(pool)
+
+    def advise(self, load: Load) -> Advice:
+        """Touches nothing."""
+        return advise(load)
 
 
 async def expire_leases(store: LeaseExpiry, caught_up: Callable[[], Awaitable[bool]]) -> int:

@@ -6,7 +6,7 @@ while the store does not answer or is not whole, and writes also OUTBOX_FULL; on
 STORE_UNAVAILABLE may the step have been taken.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from services.allocator.domain import (
@@ -80,6 +80,15 @@ class Catalogue(Protocol):
     async def statistics(self, pool: PoolId) -> Statistics:
         """Counts that are kept: the cost grows with the blocks in use, not with the numbers.
         Raises NotFound (POOL_NOT_FOUND)."""
+        ...
+
+
+class Observed(Catalogue, Protocol):
+    """A catalogue as the owner sees it."""
+
+    def observe(self) -> AsyncIterator[tuple[PoolId, Statistics]]:
+        """Notes how much of each pool is in use, once a minute at most: from the notes of the last
+        hour comes the outlook. Not recorded."""
         ...
 
 

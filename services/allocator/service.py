@@ -67,7 +67,7 @@ async def start(settings: AllocatorSettings) -> tuple[AioServer, int]:
     fold, readiness = CellRouteFold(cell), Readiness(cell)
     routes = counts[topics.BINDING_ROUTES.name]
     sweeper = LeaseSweeper(store, fold, kafka, routes, metrics)
-    upkeep = Upkeep(catalogue)
+    upkeep = Upkeep(catalogue, metrics)
     server = AioServer(Options.of(settings), metrics, lambda: readiness.ready)
     health = HealthEndpoint(settings.health_listen, metrics.registry, server.is_ready)
     register = pb_grpc.add_AllocatorServiceServicer_to_server

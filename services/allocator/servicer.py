@@ -13,7 +13,7 @@ from axbridge.allocator.v1 import allocator_service_pb2 as pb
 from axbridge.allocator.v1 import allocator_service_pb2_grpc as pb_grpc
 from axbridge.allocator.v1 import number_pb2
 
-from services.allocator import messages, names, translate
+from services.allocator import figures, messages, names, translate
 from services.allocator.domain import BlockState, Mark
 from services.allocator.handlers import Allocator
 from services.runtime.clock import Clock
@@ -143,4 +143,9 @@ class AllocatorServicer(pb_grpc.AllocatorServiceServicer):
         self, request: pb.GetPoolStatisticsRequest, context: Any
     ) -> number_pb2.PoolStatistics:
         found = await self._allocator.statistics(names.pool_id(request.name))
-        return translate.statistics_out(found)
+        return figures.statistics_out(found)
+
+    async def AdvisePoolSize(
+        self, request: pb.AdvisePoolSizeRequest, context: Any
+    ) -> number_pb2.PoolAdvice:
+        return figures.advice_out(self._allocator.advise(figures.load_in(request)))

@@ -49,15 +49,15 @@ def pool_in(message: number_pb2.Pool, now_ms: int) -> Pool:
     """The pool to create. Raises InvalidArgument."""
     policy = POLICY.get(message.policy)
     if policy is None:
-        raise _invalid("pool.policy", "EXCLUSIVE or SHARED")
+        raise invalid("pool.policy", "EXCLUSIVE or SHARED")
     cooling = domain.DEFAULT_COOLING_MS
     if message.HasField("cooling"):
-        cooling = _span(message.cooling, domain.COOLING_RANGE_MS, "pool.cooling")
+        cooling = span(message.cooling, domain.COOLING_RANGE_MS, "pool.cooling")
     pair = cooling if policy is domain.Policy.SHARED else 0
     if message.HasField("pair_cooling"):
         # A pair that rests less than its number would rest as long as that all the same.
         within = (cooling, domain.COOLING_RANGE_MS[1])
-        pair = _span(message.pair_cooling, within, "pool.pair_cooling")
+        pair = span(message.pair_cooling, within, "pool.pair_cooling")
     return Pool(names.pool_id(message.name, "pool.name"), policy, cooling, now_ms, pair)
 
 
@@ -74,16 +74,16 @@ def wishes_in(
     """Pool, wishes and life of the leases in ms. Raises InvalidArgument."""
     pool = names.pool_id(request.parent, "parent")
     if not 1 <= len(request.items) <= domain.MAX_ITEMS:
-        raise _invalid("items", "1 to 200 items")
+        raise invalid("items", "1 to 200 items")
     life = domain.DEFAULT_LEASE_MS
     if request.HasField("duration"):
-        life = _span(request.duration, domain.LEASE_RANGE_MS, "duration")
+        life = span(request.duration, domain.LEASE_RANGE_MS, "duration")
     return pool, [_wish(item) for item in request.items], life
 
 
 def _wish(item: service_pb2.LeaseItem) -> domain.Wish:
     if len(item.excluded_numbers) > domain.MAX_ITEMS:
-        raise _invalid("items.excluded_numbers", "at most 200 numbers")
+        raise invalid("items.excluded_numbers", "at most 200 numbers")
     excluded = tuple(names.middle_number(n) for n in item.excluded_numbers)
     tags = _tags(item.party_tags, domain.MAX_ITEMS)
     if not item.HasField("selection"):
@@ -93,7 +93,7 @@ def _wish(item: service_pb2.LeaseItem) -> domain.Wish:
 
 def _tags(tags: Sequence[bytes], most: int) -> tuple[bytes, ...]:
     if any(len(tag) != domain.TAG_OCTETS for tag in tags) or len(tags) > most:
-        raise _invalid("items.party_tags", f"at most {most} tags of 16 octets")
+        raise invalid("items.party_tags", f"at most {most} tags of 16 octets")
     return tuple(tags)
 
 
@@ -102,7 +102,7 @@ def selection_in(message: selection_pb2.Selection) -> Selection:
     INVALID_FIELD)."""
     field = "items.selection"
     if len(message.areas) > domain.MAX_AREAS:
-        raise _invalid(f"{field}.areas", "at most 8 areas")
+        raise invalid(f"{field}.areas", "at most 8 areas")
     known = (
         (message.area_match, selection_pb2.AreaMatch, "area_match"),
         (message.stickiness, selection_pb2.Stickiness, "stickiness"),
@@ -110,7 +110,7 @@ def selection_in(message: selection_pb2.Selection) -> Selection:
     )
     for value, enum, name in known:
         if value not in enum.values():
-            raise _invalid(f"{field}.{name}", "not a value of the contract")
+            raise invalid(f"{field}.{name}", "not a value of the contract")
     selection = Selection(
         number=message.number and names.middle_number(message.number),
         areas=tuple(names.area_code(area, f"{field}.areas") for area in message.areas),
@@ -119,7 +119,7 @@ def selection_in(message: selection_pb2.Selection) -> Selection:
         random=message.order == selection_pb2.SELECTION_ORDER_RANDOM,
     )
     if selection.number and (selection.areas or selection.random):
-        raise _invalid(f"{field}.number", "a number by name has no areas and no order")
+        raise invalid(f"{field}.number", "a number by name has no areas and no order")
     return selection
 
 
@@ -171,9 +171,9 @@ def _refused(pool: PoolId, refusal: Refusal) -> status_pb2.Status:
 def leases_in(messages: Sequence[number_pb2.Lease]) -> list[Lease]:
     """The leases to return. Raises InvalidArgument."""
     if not 1 <= len(messages) <= domain.MAX_ITEMS:
-        raise _invalid("leases", "1 to 200 leases")
+        raise invalid("leases", "1 to 200 leases")
     if any(message.epoch < 1 for message in messages):
-        raise _invalid("leases.epoch", "as given by LeaseNumbers")
+        raise invalid("leases.epoch", "as given by LeaseNumbers")
     return [Lease(names.middle_number(message.number), message.epoch) for message in messages]
 
 
@@ -182,7 +182,7 @@ def imports_in(
 ) -> tuple[PoolId, list[Import]]:
     """Pool and imports. Raises InvalidArgument."""
     if not 1 <= len(request.items) <= domain.MAX_ITEMS:
-        raise _invalid("items", "1 to 200 items")
+        raise invalid("items", "1 to 200 items")
     return names.pool_id(request.parent, "parent"), [_import(i, now_ms) for i in request.items]
 
 
@@ -192,11 +192,11 @@ def _import(item: service_pb2.ImportItem, now_ms: int) -> Import:
     except ValueError:
         given = uuid.UUID(int=0)
     if given.version != 4 or str(given) != item.import_id:
-        raise _invalid("items.import_id", "a UUID4 in lower case")
+        raise invalid("items.import_id", "a UUID4 in lower case")
     until = millis(item.expire_time)
     least, most = domain.IMPORT_RANGE_MS
     if not least <= until - now_ms <= most:
-        raise _invalid("items.expire_time", "1 minute to 30 days ahead")
+        raise invalid("items.expire_time", "1 minute to 30 days ahead")
     return Import(
         names.middle_number(item.number), item.import_id, until, _tags(item.party_tags, 2)
     )
@@ -205,7 +205,7 @@ def _import(item: service_pb2.ImportItem, now_ms: int) -> Import:
 def reason_in(text: str) -> str:
     """An operator's reason. Raises InvalidArgument."""
     if not 1 <= len(text) <= domain.MAX_REASON:
-        raise _invalid("reason", "1 to 200 characters")
+        raise invalid("reason", "1 to 200 characters")
     return text
 
 
@@ -214,7 +214,7 @@ def state_in(value: int) -> domain.State | None:
     if value == number_pb2.NUMBER_STATE_UNSPECIFIED:
         return None
     if value not in STATES:
-        raise _invalid("state", "not a state of numbers")
+        raise invalid("state", "not a state of numbers")
     return STATES[value]  # type: ignore[index]
 
 
@@ -224,7 +224,7 @@ def page_in(size: int, token: str, of: str) -> tuple[int, str]:
     Raises InvalidArgument (INVALID_FIELD, INVALID_PAGE_TOKEN).
     """
     if not 0 <= size <= _PAGE[0]:
-        raise _invalid("page_size", "1 to 1000, 0 for the default")
+        raise invalid("page_size", "1 to 1000, 0 for the default")
     try:
         text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
@@ -240,34 +240,14 @@ def page_token(of: str, last: str) -> str:
     return base64.urlsafe_b64encode(f"{of}\x1f{last}".encode()).decode() if last else ""
 
 
-def statistics_out(found: domain.Statistics) -> number_pb2.PoolStatistics:
-    """The message."""
-    lower = [upper + 1 for upper in domain.SPREAD]
-    upper = [*domain.SPREAD[1:], domain.MAX_PAIRS]
-    return number_pb2.PoolStatistics(
-        total=found.total,
-        free=found.free,
-        leased=found.leased,
-        bound=found.bound,
-        cooling=found.cooling,
-        locked=found.locked,
-        pairs=found.pairs,
-        reserved=found.reserved,
-        suspended=found.suspended,
-        retired=found.retired,
-        pairs_per_number=[
-            number_pb2.PairsClass(at_least=least, at_most=most, numbers=numbers)
-            for least, most, numbers in zip(lower, upper, found.spread, strict=False)
-        ],
-    )
+def span(message: Duration, within: tuple[int, int], field: str) -> int:
+    """A span in ms. Raises InvalidArgument."""
+    ms = millis(message)
+    if not within[0] <= ms <= within[1]:
+        raise invalid(field, f"{within[0]} to {within[1]} ms")
+    return ms
 
 
-def _span(message: Duration, within: tuple[int, int], field: str) -> int:
-    span = millis(message)
-    if not within[0] <= span <= within[1]:
-        raise _invalid(field, f"{within[0]} to {within[1]} ms")
-    return span
-
-
-def _invalid(field: str, text: str) -> InvalidArgument:
+def invalid(field: str, text: str) -> InvalidArgument:
+    """A refusal of a field."""
     return InvalidArgument("INVALID_FIELD", text, field=field)

@@ -5,7 +5,8 @@ service stands in front of the name (`outbox_age_seconds` becomes `<service>_out
 
 Invariant: label values come from closed sets, and none of them can be a person's number. A label
 with a set takes only its members; a label without one takes names that stand in the code (rpcs,
-topics, cells), checked for their form and bounded in count, so a mistake fails instead of growing.
+topics, cells) or that operators choose (pools), checked for their form and bounded in count, so a
+mistake fails instead of growing.
 """
 
 import re
@@ -96,6 +97,10 @@ class Name(Enum):
     # allocator: leases that nobody confirmed or returned. A steady rate means that binding loses
     # answers, or dies between lease and binding.
     LEASES_RAN_OUT = Spec("leases_ran_out_total", "counter", "Leases that ran out and cool.")
+    # allocator: hours until a pool (`<tenant>/<pool>`) is exhausted if its use grows on as in the
+    # last hour; +Inf while it does not grow; `others`: the least of pools without a label of their
+    # own. Told by the cell's owner alone. Alert below the time that a new block takes to get.
+    POOL_HOURS_LEFT = Spec("pool_hours_left", "gauge", "Hours until exhaustion.", {"pool": None})
     # allocator: records of binding.routes.v1 folded; a flat line under load means it is stuck.
     ROUTES_FOLDED = Spec("routes_folded_total", "counter", "Route records folded.")
 

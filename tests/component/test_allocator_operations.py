@@ -8,6 +8,7 @@ import grpc
 from axbridge.allocator.v1 import allocator_service_pb2 as pb
 from axbridge.allocator.v1 import events_pb2, number_pb2
 from axbridge.type.v1 import selection_pb2
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.runtime.status import reason_of
@@ -125,3 +126,18 @@ async def test_numbers_in_use_are_imported_once_and_listed(client: Client) -> No
     assert [pool.name for pool in pools.pools] == [client.pool]
     blocks = await client.stub.ListBlocks(pb.ListBlocksRequest(parent=client.pool))
     assert [block.name for block in blocks.blocks] == [f"blocks/{client.block}"]
+
+
+async def test_advice_and_outlook(client: Client) -> None:
+    await client.make_pool(number_pb2.POOL_POLICY_SHARED)
+    load = pb.AdvisePoolSizeRequest(
+        policy=number_pb2.POOL_POLICY_SHARED, orders_per_day=10_000_000,
+        life=Duration(seconds=3 * 86_400), cooling=Duration(), most_of_one_party=160_000,
+    )  # fmt: skip
+    advice = await client.stub.AdvisePoolSize(load)
+    assert (advice.blocks, advice.numbers, advice.places) == (16, 160_000, 30_000_000)
+    load.orders_per_day = 0
+    assert await reason(client.stub.AdvisePoolSize(load)) == "INVALID_FIELD"
+    request = pb.GetPoolStatisticsRequest(name=client.pool)
+    found = await client.stub.GetPoolStatistics(request)
+    assert (found.growth_per_hour, found.HasField("time_left")) == (0, False), "it is too new"

@@ -4,9 +4,22 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.allocator.domain import BlockState, Policy, PoolId, State
+from services.allocator.domain import (
+    UNKNOWN,
+    BlockState,
+    Policy,
+    PoolId,
+    RouteChange,
+    RouteState,
+    State,
+    Statistics,
+    Wish,
+)
+from services.allocator.fold import CellRouteFold
+from services.runtime.clock import SystemClock
 from services.runtime.errors import FailedPrecondition, NotFound
-from tests.unit.allocator.subject import BLOCK, POOL, A, B, Subject, subject_of
+from tests.unit.allocator.cells import ReadyCell, catalogue_of, make_pool, ready_cell, store_of
+from tests.unit.allocator.subject import BLOCK, FIRST, POOL, A, B, Subject, subject_of
 
 OTHER = "70010000002"
 
@@ -67,3 +80,32 @@ async def test_what_does_not_exist_is_not_found(subject: Subject) -> None:
         await subject.catalogue.get_block(BLOCK)
     with pytest.raises(NotFound, match="BLOCK_NOT_FOUND"):
         await subject.catalogue.change_block(BLOCK, BlockState.SUSPENDED, "why")
+
+
+async def observed(ready: ReadyCell) -> Statistics:
+    [(pool, found)] = [each async for each in catalogue_of(ready).observe()]
+    assert pool == POOL
+    return found
+
+
+@pytest.mark.parametrize("policy", [Policy.EXCLUSIVE, Policy.SHARED])
+async def test_an_outlook_comes_of_the_last_hour(valkey_url: str, policy: Policy) -> None:
+    """Time is the store's own, so what was noted is moved into the past."""
+    async with ready_cell(valkey_url) as ready:
+        await make_pool(ready, policy)
+        for _ in range(2):
+            assert (await observed(ready)).outlook == UNKNOWN
+        notes = ready.cell.key("use") + f":{POOL.path}"
+        redis, now = ready.cell.redis, SystemClock().epoch_ms()
+        assert await redis.llen(notes) == 1, "one a minute"
+        store, left = store_of(ready), 10_000 if policy is Policy.EXCLUSIVE else 2_000_000
+        await redis.delete(notes)
+        await redis.rpush(notes, f"{now - 1_800_000}:0", f"{now - 7_200_000}:7")
+        [lease] = (await store.lease(POOL, [Wish((A, B))], 9000)).given
+        change = RouteChange(RouteState.ACTIVE, lease.number, "b", 1, lease.epoch, 0, (A, B))
+        assert await CellRouteFold(ready.cell).follow([(FIRST, 0, change)], {FIRST: (0, 1)})
+        found = (await catalogue_of(ready).statistics(POOL)).outlook
+        assert found.growth_per_hour == 2
+        assert found.left_ms == pytest.approx((left - 1) * 1_800_000, rel=0.1)
+        assert (await observed(ready)).outlook.growth_per_hour == 2
+        assert await redis.llen(notes) == 3

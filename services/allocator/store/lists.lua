@@ -18,6 +18,12 @@ reads('list_pools', function(keys, args)
   return {'OK', unpack(found)}
 end)
 
+-- args: last pool of the page before or '', how many. → paths of pools
+reads('pool_paths', function(keys, args)
+  local c = begin(keys)
+  return {'OK', unpack(behind(c.base .. 'pools', args[3], '+', args[4]))}
+end)
+
 -- args: path, last block of the page before or '', how many. → Blocks
 reads('list_blocks', function(keys, args)
   local c, found = begin(keys), {}

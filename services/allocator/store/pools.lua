@@ -39,8 +39,34 @@ reads('get_pool', function(keys, args)
   return {'OK', redis.call('HGET', pool.key, 'record'), pool.gen or '0', active}
 end)
 
--- args: path. → total, leased, bound, cooling, locked, reserved, suspended, retired, pairs, and numbers
--- by pairs per number, from class 2 on. One step per block in use, none per number.
+-- How much of a pool was in use over the last hour: a list of `<time>:<use>`, newest first. Lost with the
+-- store, it begins anew: it only says how fast the pool fills.
+local MINUTE_MS = 60000
+local OBSERVED = 61 -- one a minute
+
+local function observe(c, key, used)
+  local newest = redis.call('LINDEX', key, 0)
+  if not newest or c.now - tonumber(string.match(newest, '^%d+')) >= MINUTE_MS then
+    redis.call('LPUSH', key, whole(c.now) .. ':' .. used)
+    redis.call('LTRIM', key, 0, OBSERVED - 1)
+  end
+end
+
+-- Time and use of the oldest note of the last hour; now where there is none, for nobody may have noted.
+local function observed(c, key, used)
+  local time, was = c.now, used
+  for _, note in ipairs(redis.call('LRANGE', key, 0, -1)) do
+    local at, in_use = string.match(note, '^(%d+):(%d+)$')
+    if c.now - tonumber(at) <= OBSERVED * MINUTE_MS then
+      time, was = tonumber(at), in_use
+    end
+  end
+  return c.now - time, was
+end
+
+-- args: path, '1' to note how much is in use. → total, leased, bound, cooling, locked, reserved,
+-- suspended, retired, pairs; what is not used, what is, what was when it was noted, and how many ms ago
+-- that is; numbers by pairs per number, from class 2 on. One step per block in use, none per number.
 reads('statistics', function(keys, args)
   local c = begin(keys)
   local pool = pool_load(c, args[3])
@@ -62,7 +88,20 @@ reads('statistics', function(keys, args)
   for at = 1, #fields do
     f[at] = f[at] or '0'
   end
+  local key, used = c.base .. 'use:' .. pool.path, whole(f[2] + f[3] + cooling)
+  local usable = f[1] - f[4] - f[5] - f[6] - f[7]
+  local left = usable - used
+  if pool.shared then
+    used, left = f[8], usable * SLOTS - f[8]
+  end
+  if args[4] == '1' then
+    observe(c, key, used)
+  end
+  local ago, was = observed(c, key, used)
   table.insert(f, 4, cooling)
+  for place, value in ipairs({whole(math.max(0, left)), used, was, whole(ago)}) do
+    table.insert(f, 9 + place, value)
+  end
   return {'OK', unpack(f)}
 end)
 

@@ -2,7 +2,6 @@
 
 import base64
 import uuid
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ from services.allocator.domain import (
     Refused,
     Selection,
     State,
-    Statistics,
 )
 from services.runtime.errors import InvalidArgument
 
@@ -165,12 +163,3 @@ def test_a_filter_by_state() -> None:
     assert translate.state_in(number_pb2.NUMBER_STATE_LOCKED) is State.LOCKED
     with pytest.raises(InvalidArgument):
         translate.state_in(99)
-
-
-def test_classes_of_pairs_follow_each_other() -> None:
-    found = translate.statistics_out(
-        Statistics(9, 1, 1, 1, 1, 1, 700, 1, 1, 1, tuple(range(1, 9)))
-    ).pairs_per_number
-    assert [each.numbers for each in found] == list(range(1, 9))
-    assert (found[0].at_least, found[-1].at_most) == (1, 200)
-    assert all(one.at_most + 1 == two.at_least for one, two in pairwise(found))
