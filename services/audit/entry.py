@@ -11,6 +11,7 @@ from typing import Final
 
 from axbridge.allocator.v1 import events_pb2 as allocator_events
 from axbridge.audit.v1 import entry_pb2
+from axbridge.audit.v1 import events_pb2 as audit_events
 from axbridge.binding.v1 import events_pb2 as binding_events
 from axbridge.router.v1 import events_pb2 as router_events
 from google.protobuf.descriptor import FileDescriptor
@@ -43,6 +44,7 @@ _FILES: Final[tuple[FileDescriptor, ...]] = (
     binding_events.DESCRIPTOR,
     router_events.DESCRIPTOR,
     entry_pb2.DESCRIPTOR,
+    audit_events.DESCRIPTOR,
 )
 _CLASSES: Final[Mapping[str, type[Message]]] = {
     message.full_name: GetMessageClass(message)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from axbridge.allocator.v1 import events_pb2 as allocator
 from axbridge.audit.v1 import entry_pb2
+from axbridge.audit.v1 import events_pb2 as audit
 from axbridge.binding.v1 import events_pb2 as binding
 from axbridge.binding.v1.binding_pb2 import BINDING_MODE_AXB, BINDING_MODE_UNSPECIFIED
 from axbridge.router.v1 import events_pb2 as router
@@ -167,6 +168,20 @@ def _of_record(message: Any) -> Fields:
     return {"call": f"{message.carrier}/{message.call_id}", **_behind(message)}
 
 
+def _of_reconciled(message: Any) -> Fields:
+    call = message.call
+    return {
+        "call": f"{message.fact.carrier}/{call.call_id}",
+        "tenant": call.tenant,
+        "binding": call.binding,
+        "numbers": _numbers(call.number),
+    }
+
+
+def _of_day(message: Any) -> Fields:
+    return {}
+
+
 def _behind(message: Any) -> Fields:
     return {
         "tenant": message.binding.tenant,
@@ -213,6 +228,10 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
         (router.CallRefused, _of_decision),
         (router.CallProgressed, _of_progress),
         (router.CallRecorded, _of_record),
+        (audit.CallMissing, _of_reconciled),
+        (audit.CallExtra, _of_reconciled),
+        (audit.CallDiffers, _of_reconciled),
+        (audit.DayReconciled, _of_day),
     )
 }
 

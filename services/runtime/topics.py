@@ -123,6 +123,16 @@ ROUTER_RECORDS: Final = _events(
     "router.records.v1", "router", "<carrier>/<call id>", "axbridge.router.v1.CallRecorded"
 )
 
+AUDIT_RECONCILIATION: Final = _events(
+    "audit.reconciliation.v1",
+    "audit",
+    "<carrier>/<call id> or <carrier>/<day>",
+    "axbridge.audit.v1.CallMissing",
+    "axbridge.audit.v1.CallExtra",
+    "axbridge.audit.v1.CallDiffers",
+    "axbridge.audit.v1.DayReconciled",
+)
+
 CATALOGUE: Final = (
     ALLOCATOR_NUMBERS,
     ALLOCATOR_STATE,
@@ -136,6 +146,7 @@ CATALOGUE: Final = (
     BINDING_RETENTION,
     ROUTER_CALLS,
     ROUTER_RECORDS,
+    AUDIT_RECONCILIATION,
 )
 EVENT_TOPICS: Final = tuple(topic for topic in CATALOGUE if topic.kind == "events")
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from axbridge.allocator.v1 import events_pb2 as allocator
 from axbridge.allocator.v1.number_pb2 import Block, Number, Pool
+from axbridge.audit.v1 import events_pb2 as audit
 from axbridge.binding.v1 import events_pb2 as binding
 from axbridge.binding.v1.retention_pb2 import LegalHold
 from axbridge.router.v1 import events_pb2 as router
@@ -92,6 +93,14 @@ ONE = number(1)
             binding.BlacklistEntryRemoved(fact=binding.BlacklistFact(tenant="taxi")),
             {"tenant": "taxi"},
         ),
+        (
+            audit.CallDiffers(
+                fact=audit.ReconciliationFact(carrier="c"),
+                call=audit.ReconciledCall(call_id="1", number=ONE, tenant="taxi", binding="b1"),
+            ),
+            {"tenant": "taxi", "binding": "b1", "call": "c/1", "numbers": (ONE,)},
+        ),
+        (audit.DayReconciled(), {}),
         (router.CallRefused(fact=FACT), {"call": "c/1"}),
         (router.CallProgressed(fact=FACT), {"call": "c/1"}),
         (
