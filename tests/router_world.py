@@ -276,6 +276,13 @@ class Switch:
             timeout=5,
         )  # fmt: skip
 
+    def check(self, number: str) -> rpc.CheckNumberResponse:
+        """CheckNumber."""
+        answer: rpc.CheckNumberResponse = self._stub.CheckNumber(
+            rpc.CheckNumberRequest(number=number), timeout=5
+        )
+        return answer
+
     def close(self) -> None:
         """Hangs up for good."""
         self._channel.close()

@@ -15,6 +15,8 @@ from services.router.domain import Caller
 
 # National numbers are 10 or 11 digits, a 700 number 15, so a leading `86` is never ambiguous.
 _DIALLED: Final = re.compile(r"(?:(?:\+|00)?86|0)?(700[0-9]{12})", re.ASCII).fullmatch
+# 3 to 6 digits that begin with 1 or 9: emergency (110, 112, 119, 120), services, 95xxx, 96xxx.
+_SHORT: Final = re.compile(r"(?:(?:\+|00)?86)?[19][0-9]{2,5}", re.ASCII).fullmatch
 _MOBILE: Final = r"1[3-9][0-9]{9}"
 # Beijing and the two-digit areas have 8 digits, the others 7 or 8; 400 and 800 numbers fit as well.
 _FIXED: Final = r"(?:10|2[0-9])[0-9]{8}|[3-9][0-9]{2}[0-9]{7,8}"
@@ -33,6 +35,12 @@ def parse_dialled(text: str) -> str | None:
         return text  # nearly all; the patterns are not touched
     found = _DIALLED(text)
     return found[1] if found else None
+
+
+def is_short(text: str) -> bool:
+    """Whether the digits are an emergency or another short number (110, 119, 12315, 95588): the
+    network's own to connect. A 700 number never stands for one, so it is not bindable either."""
+    return _SHORT(text) is not None
 
 
 def parse_caller(text: str) -> str | Caller:

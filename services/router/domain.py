@@ -38,10 +38,14 @@ class Refusal(IntEnum):
     BLACKLISTED = 29
     NOT_GENUINE = 40
     UNVERIFIED = 41
+    TRANSFERRED = 42
+    TRANSFER_LOOP = 43
+    SHORT_NUMBER = 44
 
 
-# Q.850 causes: 1 unallocated number, 16 normal clearing, 21 call rejected, 28 invalid number
-# format, 41 temporary failure. The announcement is a name that the switch maps to its recording.
+# Q.850 causes: 1 unallocated number, 16 normal clearing, 21 call rejected, 23 redirection to new
+# destination, 25 exchange routing error, 28 invalid number format, 41 temporary failure. The
+# announcement is a name that the switch maps to its recording.
 TREATMENT: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.DIALLED_INVALID: (28, "invalid-number"),
     Refusal.BLOCK_FOREIGN: (1, "unallocated-number"),
@@ -59,6 +63,9 @@ TREATMENT: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.BLACKLISTED: (21, "not-authorised"),
     Refusal.NOT_GENUINE: (21, "not-authorised"),
     Refusal.UNVERIFIED: (41, "try-later"),
+    Refusal.TRANSFERRED: (23, "transferred"),
+    Refusal.TRANSFER_LOOP: (25, "unallocated-number"),
+    Refusal.SHORT_NUMBER: (28, "invalid-number"),
 }
 
 
@@ -110,6 +117,7 @@ class Call(NamedTuple):
     caller: str
     dialled: str
     trunk: str
+    transferred_by: tuple[str, ...] = ()  # platforms that sent the call on
 
     def __repr__(self) -> str:
         return f"<Call {self.carrier}/{self.call_id}>"
@@ -149,6 +157,15 @@ class Verdict(IntEnum):
     UNANSWERED = 5
 
 
+class Transfer(NamedTuple):
+    """Who holds a number that is not ours (R2), and `path`, the platforms that sent the call on,
+    ourselves last: they do not do so twice."""
+
+    platform: str
+    endpoint: str
+    path: tuple[str, ...]
+
+
 class Decision(NamedTuple):
     """What was decided: connected if `refusal` is None. `callee`, `caller`, `tag` are personal."""
 
@@ -163,6 +180,7 @@ class Decision(NamedTuple):
     caller: str  # E.164, or empty where withheld or invalid
     tag: bytes  # of the caller, or empty
     verdict: int = 0  # a Verdict
+    transfer: Transfer | None = None  # where TRANSFERRED
 
     def __repr__(self) -> str:
         outcome = "connect" if self.refusal is None else self.refusal.name

@@ -6,12 +6,15 @@ leaves, and a decision says connect only if its callee was opened.
 
 from collections.abc import Callable
 
-from services.router.dialplan import parse_caller, parse_dialled
-from services.router.domain import Call, Decision, Progress, Refusal, decide
-from services.router.ports import Found, KeyUnavailable, Opener, Recorder, Routes
+from services.router.dialplan import is_short, parse_caller, parse_dialled
+from services.router.domain import Call, Decision, Progress, Refusal, Transfer, decide
+from services.router.ports import Found, KeyUnavailable, Opener, Platforms, Recorder, Routes
 from services.runtime.clock import Clock
 
 _new = tuple.__new__  # without the detour over a named tuple's own: a third of its time
+_FOREIGN, _INVALID = Refusal.BLOCK_FOREIGN, Refusal.DIALLED_INVALID
+# A number has one holder, so a call is sent on once; more only while directories disagree.
+_MOST_TRANSFERS = 3
 _NOTHING = Found((), "", b"", None)
 
 
@@ -26,6 +29,7 @@ class Router:
         clock: Clock,
         max_age_ms: int,
         verify: Callable[[Decision], Decision] | None = None,
+        platforms: Platforms | None = None,
     ) -> None:
         self._find, self._fresh_ms = routes.find, routes.fresh_ms
         self._routes = routes
@@ -33,7 +37,7 @@ class Router:
         self._decided, self._progressed = recorder.decided, recorder.progressed
         self._now = clock.epoch_ms
         self._max_age_ms = max_age_ms
-        self._verify = verify
+        self._verify, self._platforms = verify, platforms
 
     def route(self, call: Call) -> Decision:
         """Decides, records, answers.
@@ -49,7 +53,7 @@ class Router:
 
     def explain(self, call: Call, at_ms: int | None = None) -> Decision:
         """Decides as of a time, default now. Nothing is recorded: connect nobody by it."""
-        _, _, calling, dialled, _ = call
+        _, _, calling, dialled, _, _ = call
         number, caller = parse_dialled(dialled), parse_caller(calling)
         e164 = caller if type(caller) is str else ""
         fresh_ms = self._fresh_ms()  # before the look-up: no younger than what that finds
@@ -62,7 +66,9 @@ class Router:
         if at_ms is not None:
             now = at_ms
         refusal = decide(number, caller, age_ms > self._max_age_ms, tenants, entry, now)
-        callee = ""
+        callee, transfer = "", None
+        if refusal is _FOREIGN or refusal is _INVALID:
+            refusal, transfer = self._elsewhere(refusal, call, number)
         if refusal is None and number is not None and entry is not None:
             try:
                 callee = self._open(number, entry, tag)
@@ -72,8 +78,25 @@ class Router:
             if callee and tenant in view.denying and view.denied(number, tenant, tag, callee, now):
                 refusal, callee = Refusal.BLACKLISTED, ""
         return _new(Decision, (
-            call, now, age_ms, number or "", tenant, entry, refusal, callee, e164, tag, 0,
+            call, now, age_ms, number or "", tenant, entry, refusal, callee, e164, tag, 0, transfer,
         ))  # fmt: skip
+
+    def _elsewhere(
+        self, refusal: Refusal, call: Call, number: str | None
+    ) -> tuple[Refusal, Transfer | None]:
+        """Whether what is not ours is another platform's (R2), or the network's own."""
+        if number is None:
+            return Refusal.SHORT_NUMBER if is_short(call.dialled) else refusal, None
+        holder = self._platforms.holder(number) if self._platforms is not None else None
+        if holder is None or self._platforms is None:
+            return refusal, None
+        own = self._platforms.own().id
+        if holder.id == own:
+            return refusal, None
+        if own in call.transferred_by or len(call.transferred_by) >= _MOST_TRANSFERS:
+            return Refusal.TRANSFER_LOOP, None
+        path = (*call.transferred_by, own)
+        return Refusal.TRANSFERRED, Transfer(holder.id, holder.endpoint, path)
 
     def report(self, progress: Progress) -> None:
         """Records what a switch says of a leg. Repeats are harmless: the record's fold drops them.

@@ -1,9 +1,9 @@
 """The HTTP/1.1 edge in, for switches that speak no gRPC: JSON in, the same handlers, JSON out.
 
-`POST /v1/route`, `/v1/call-events`, and both with `:batch` (`{"requests": […]}` answers
-`{"results": […]}`, one a request, in order). An error is a google.rpc.Status. A refused call is no
-error. Holds no rule; counts decisions and times calls as the gRPC edge does, which asks for no more
-of its callers either: who may connect is the network's to say.
+`POST /v1/route`, `/v1/call-events`, both with `:batch` (`{"requests": […]}` answers
+`{"results": […]}`, one a request, in order), `/v1/check-number`. An error is a google.rpc.Status.
+A refused call is no error. Holds no rule; counts decisions and times calls as the gRPC edge does,
+which asks for no more of its callers either: who may connect is the network's to say.
 
 Invariant: one connection takes bounded memory and time, whatever it sends; nothing it sends stands
 in an error or a log.
@@ -34,6 +34,8 @@ _MOST_HEAD: Final = 16 * 1024
 _IDLE_SECONDS: Final = 75.0  # a switch keeps its connections; beyond, it opens another
 _REQUEST_SECONDS: Final = 5.0  # from the first octet of a request to the last of its answer
 
+_CHECK: Final = "/v1/check-number"
+
 # google.rpc.Code, as its comments map it.
 _HTTP: Final[dict[int, int]] = {
     3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 12: 501, 13: 500, 14: 503,
@@ -46,27 +48,29 @@ class HttpEdge:
     """Answers bodies; `serve` makes a server of it. `domain` is the host in the URIs of answers."""
 
     def __init__(self, servicer: RouterServicer, metrics: Metrics, domain: str) -> None:
-        self._decide, self._report = servicer.decide, servicer.report
+        self._decide, self._report, self._check = servicer.decide, servicer.report, servicer.check
         self._domain, self._metrics = domain, metrics
         self._paths: dict[str, tuple[str, Callable[[Any], Any], Callable[[float], None]]] = {}
         for name, one in (("route", self._route), ("call-events", self._call_event)):
             self._serve(f"/v1/{name}", one)
             self._serve(f"/v1/{name}:batch", self._batch_of(one))
+        self._serve(_CHECK, self._check_number)
 
     def server(self, listen: str, *, reuse_port: bool = False) -> Server:
         """A server of this edge; not started."""
         kind = type("_Bound", (_Handler,), {"edge": self})
         return Server(listen, kind, reuse_port=reuse_port)
 
-    def answer(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        """HTTP status and body for a POST."""
+    def answer(self, path: str, body: bytes, asker: str) -> tuple[int, dict[str, Any]]:
+        """HTTP status and body for a POST. `asker`: the address that it came from."""
         found = self._paths.get(path)
         if found is None:
             return 404, form_of(status_of(Unimplemented("UNIMPLEMENTED")))
         method, handle, observe = found
         started = perf_counter()
         try:
-            return 200, handle(parsed(body))
+            value = parsed(body)
+            return 200, handle((value, asker) if path == _CHECK else value)
         except Exception as error:
             status = self._failed(method, error)
             return _HTTP[status.code], form_of(status)
@@ -106,6 +110,11 @@ class HttpEdge:
         request = message_from(value, router_service_pb2.ReportCallEventRequest())
         self._report(progress_from(request))
         return {}
+
+    def _check_number(self, asked: tuple[Any, str]) -> dict[str, Any]:
+        value, asker = asked
+        request = message_from(value, router_service_pb2.CheckNumberRequest())
+        return form_of(self._check(request, asker))
 
 
 class _Lines:
@@ -164,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) < int(lengths[0]):  # the peer is gone: nobody would hear the decision
             self.close_connection = True
             return
-        self._send(*self.edge.answer(self.path, body))
+        self._send(*self.edge.answer(self.path, body, self.client_address[0]))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What is wrong with the HTTP itself; where the next request begins is then unknown."""

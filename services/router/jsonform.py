@@ -64,6 +64,9 @@ def answer_from(decision: Decision, domain: str) -> dict[str, Any]:
     answer["routes"] = []
     if response.HasField("connect"):
         answer["routes"].append(_route(response, domain))
+    elif response.HasField("transfer"):
+        uri = f"sip:{decision.number}@{response.transfer.endpoint}"
+        answer["routes"].append({"uri": uri})
     return answer
 
 

@@ -24,7 +24,7 @@ _E164: Final = 16
 
 def octets_from(decision: Decision) -> bytes:
     """The RouteCallResponse."""
-    _, time_ms, age_ms, number, _, entry, refusal, callee, _, _, _ = decision
+    _, time_ms, age_ms, number, _, entry, refusal, callee, _, _, _, _ = decision
     if refusal is not None or entry is None:
         return response_from(decision).SerializeToString()
     tenant, name, version, _, _, _, _, minutes, _, _, _, _, _, options = entry

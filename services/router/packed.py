@@ -51,7 +51,7 @@ def pack(decision: Decision) -> tuple[bytes, bytes]:
     """The frame's key, which is carrier and call id, and all else of the decision. Without a tenant
     there is no key to keep the caller under, and it is left out."""
     (
-        (carrier, call_id, _, _, trunk),
+        (carrier, call_id, _, _, trunk, _),
         time_ms,
         age_ms,
         number,
@@ -62,6 +62,7 @@ def pack(decision: Decision) -> tuple[bytes, bytes]:
         caller,
         tag,
         verdict,
+        _,
     ) = decision
     if not tenant:
         caller, tag = "", b""

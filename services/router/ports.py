@@ -3,6 +3,7 @@
 from collections.abc import Container, Sequence
 from typing import NamedTuple, Protocol
 
+from services.router.directory import Platform
 from services.router.domain import Decision, Entry, Progress
 
 
@@ -37,6 +38,16 @@ class Routes(Protocol):
 
     def fresh_ms(self) -> int:
         """When (ms since 1970) the view was last known to hold all routes; 0: never."""
+
+
+class Platforms(Protocol):
+    """All platforms of the 700 range, from local memory (R2)."""
+
+    def own(self) -> Platform:
+        """The one that this router is of."""
+
+    def holder(self, number: str) -> Platform | None:
+        """Who holds the number's block; None: nobody that is known."""
 
 
 class Opener(Protocol):

@@ -6,16 +6,19 @@ from typing import Any, Final
 
 from axbridge.router.v1 import router_service_pb2, router_service_pb2_grpc
 
+from services.router.checks import Checks
 from services.router.domain import Call, Decision, Refusal
 from services.router.handlers import Router
 from services.router.octets import octets_from, result_from, results_from
 from services.router.translate import (
     call_from,
     check_batch,
+    checked_from,
     explanation_from,
     progress_from,
     time_from,
 )
+from services.runtime.errors import Unimplemented
 from services.runtime.metrics import Metrics, Name
 from services.runtime.status import status_of
 from services.runtime.telemetry import logger
@@ -26,7 +29,8 @@ _LOG: Final = logger(__name__)
 class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     """axbridge.router.v1.RouterService."""
 
-    def __init__(self, router: Router, metrics: Metrics) -> None:
+    def __init__(self, router: Router, metrics: Metrics, checks: Checks | None = None) -> None:
+        self._checks = checks
         self._route, self._explain, self.report = router.route, router.explain, router.report
         self._counters: dict[Refusal | None, Any] = {
             refusal: metrics.counter(Name.ROUTE_DECISIONS, reason=refusal.name)
@@ -48,6 +52,14 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         decision = self._route(call)
         self._count(decision.refusal)
         return decision
+
+    def check(
+        self, request: router_service_pb2.CheckNumberRequest, asker: str
+    ) -> router_service_pb2.CheckNumberResponse:
+        """What anybody may know; for this edge and the others."""
+        if self._checks is None:
+            raise Unimplemented("UNIMPLEMENTED", "no directory of platforms")
+        return checked_from(self._checks.check(request.number, asker))
 
     def RouteCall(
         self, request: router_service_pb2.RouteCallRequest, context: object
@@ -84,6 +96,11 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
             tenant=decision.tenant, decision=refusal.name if refusal else "CONNECTED",
         )  # fmt: skip
         return explanation_from(decision)
+
+    def CheckNumber(
+        self, request: router_service_pb2.CheckNumberRequest, context: Any
+    ) -> router_service_pb2.CheckNumberResponse:
+        return self.check(request, context.peer().rpartition(":")[0])
 
     def ReportCallEvent(
         self, request: router_service_pb2.ReportCallEventRequest, context: object

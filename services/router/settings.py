@@ -42,6 +42,11 @@ class RouterSettings(ServiceSettings):
     # Without an answer in time: let the call go on, refuse it, or hold to the last verdict on it.
     verifier_policy: Literal["open", "closed", "cached"] = "closed"
     verifier_budget_ms: int = Field(default=50, ge=1, le=2000)
+    # JSON file of all platforms and their blocks (directory.py): calls to others' numbers are sent
+    # on to them, and anybody may check a number. Unset: neither.
+    directory_file: Path | None = None
+    # CheckNumber: questions a second of one client address, of each worker.
+    checks_per_second: float = Field(default=5.0, gt=0)
     calls_topic: str = "router.calls.v1"
     routes_topic: str = "binding.routes.v1"
     keys_topic: str = "binding.keys.v1"

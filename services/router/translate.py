@@ -6,12 +6,14 @@ part by its constructor, which copies it into the whole.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from axbridge.router.v1 import call_pb2, router_service_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.router.directory import Platform
 from services.router.domain import (
     MARK,
     Call,
@@ -40,6 +42,7 @@ _new: Final = tuple.__new__  # without the detour over a named tuple's own
 _LEARNT: Final = 1024
 _carriers: set[str] = set()  # well-formed ones that asked before
 _trunks: set[str] = set()  # likewise
+_MOST_PATH: Final = 8
 _RECORDING_OFF: Final = call_pb2.RECORDING_OFF
 _ANNOUNCE: Final = call_pb2.REFUSAL_TREATMENT_ANNOUNCE
 _PLAY: Final = call_pb2.REFUSAL_TREATMENT_PLAY_AND_RELEASE
@@ -62,7 +65,15 @@ def call_from(request: router_service_pb2.RouteCallRequest) -> Call:
         " " in call_id
     ):
         _invalid("call_id")
-    return _new(Call, (carrier, call_id, request.caller, request.dialled, trunk))
+    path = request.transferred_by
+    transferred_by = _path_from(path) if path else ()
+    return _new(Call, (carrier, call_id, request.caller, request.dialled, trunk, transferred_by))
+
+
+def _path_from(path: Sequence[str]) -> tuple[str, ...]:
+    if len(path) > _MOST_PATH or not all(map(_CARRIER, path)):
+        _invalid("transferred_by")
+    return tuple(path)
 
 
 def check_batch(items: int) -> None:
@@ -101,6 +112,11 @@ def response_from(decision: Decision) -> router_service_pb2.RouteCallResponse:
     write_duration(answer.view_age, decision.age_ms)
     write_timestamp(answer.decide_time, decision.time_ms)
     refusal, entry = decision.refusal, decision.entry
+    if decision.transfer is not None:
+        transfer = answer.transfer
+        transfer.platform, transfer.endpoint, path = decision.transfer
+        transfer.transferred_by.extend(path)
+        return answer
     if refusal is not None or entry is None:
         refuse = answer.refuse
         refuse.reason = refusal or 0  # type: ignore[assignment]
@@ -215,3 +231,15 @@ def duration(span_ms: int) -> Duration:
     made = Duration()
     write_duration(made, span_ms)
     return made
+
+
+def checked_from(holder: Platform | None) -> router_service_pb2.CheckNumberResponse:
+    """What anybody may know of a number."""
+    if holder is None:
+        return router_service_pb2.CheckNumberResponse(
+            genuineness=router_service_pb2.GENUINENESS_NOT_ASSIGNED
+        )
+    return router_service_pb2.CheckNumberResponse(
+        genuineness=router_service_pb2.GENUINENESS_GENUINE, platform=holder.name,
+        sector=holder.sector, complaints=holder.complaints,
+    )  # fmt: skip

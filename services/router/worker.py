@@ -10,6 +10,8 @@ import threading
 
 from axbridge.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
 
+from services.router.checks import Checks
+from services.router.directoryfile import DirectoryFile
 from services.router.handlers import Router
 from services.router.httpedge import HttpEdge
 from services.router.journal import Journal, Limits
@@ -46,7 +48,10 @@ def main() -> None:
     recorder = JournalRecorder(journal, JournalCipher(keyring, journal.name))
     max_age_ms = int(settings.max_view_age_seconds * 1000)
     verify = verification(settings, clock)
-    router = Router(view, RouteOpener(view, keyring), recorder, clock, max_age_ms, verify)
+    platforms = DirectoryFile(settings.directory_file) if settings.directory_file else None
+    checks = Checks(platforms, clock, settings.checks_per_second) if platforms else None
+    opener = RouteOpener(view, keyring)
+    router = Router(view, opener, recorder, clock, max_age_ms, verify, platforms)
 
     def ready() -> bool:
         fresh = clock.epoch_ms() - view.fresh_ms() <= max_age_ms
@@ -58,13 +63,15 @@ def main() -> None:
         while not stopped.wait(_REFRESH_SECONDS):
             view.refresh()
             servicer.flush()
+            if platforms is not None:
+                platforms.refresh()
             if journal.failed:  # a disk that lost an fsync: let the supervisor start a fresh one
                 server.request_stop(OSError("the journal's disk failed"))
 
     # Calls that wait for a verifier hold a thread each.
     threads = max(settings.threads, _VERIFYING) if settings.verified else settings.threads
     server = ThreadedServer(Options.of(settings, reuse_port=True, threads=threads), metrics, ready)
-    servicer = RouterServicer(router, metrics)
+    servicer = RouterServicer(router, metrics, checks)
     server.add(add_RouterServiceServicer_to_server, servicer)
     if settings.http_listen:
         edge = HttpEdge(servicer, metrics, settings.http_sip_domain)

@@ -31,6 +31,7 @@ ROUTE_REASONS: Final = frozenset({
     "CONNECTED", "DIALLED_INVALID", "BLOCK_FOREIGN", "CALLER_WITHHELD", "CALLER_INVALID",
     "NOT_BOUND", "EXPIRED", "RELEASED", "DIRECTION", "VIEW_STALE", "KEY_UNAVAILABLE",
     "NOT_STARTED", "OUTSIDE_HOURS", "UNSUPPORTED", "BLACKLISTED", "NOT_GENUINE", "UNVERIFIED",
+    "TRANSFERRED", "TRANSFER_LOOP", "SHORT_NUMBER",
 })  # fmt: skip
 # 50 µs to 10 s in steps of about 2.2: calls that never wait stay below 1 ms, acked writes above.
 RPC_BUCKETS: Final = (

@@ -15,6 +15,7 @@ import grpc
 import pytest
 from axbridge.router.v1 import call_pb2, events_pb2
 from axbridge.router.v1.call_pb2 import RefusalReason
+from axbridge.router.v1.router_service_pb2 import Genuineness
 
 from services.router.callevents import CallEvents
 from services.runtime.keyring import EvidenceKeys
@@ -45,6 +46,13 @@ def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterat
         new_topic(name, partitions=PARTITIONS)
         for name in ("routes", "keys", "denials", "calls", "records")
     )
+    directory = tmp_path / "directory.json"
+    platforms = [
+        {"id": name, "name": name.title(), "sector": "taxi", "complaints": "tel:12300",
+         "endpoint": f"{name}.example:5070", "blocks": [block]}
+        for name, block in (("own", world.block), ("other", "70088888888"))
+    ]  # fmt: skip
+    directory.write_text(json.dumps({"own": "own", "platforms": platforms}))
     port, health, http = free_port(), free_port(), free_port()
     environment = {
         "ROUTER_LISTEN": f"127.0.0.1:{port}", "ROUTER_HEALTH_LISTEN": f"127.0.0.1:{health}",
@@ -53,7 +61,8 @@ def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterat
         "ROUTER_EVIDENCE_PUBLIC_KEY": str(tmp_path / "evidence" / "evidence-public.pem"),
         "ROUTER_KEYS_TOPIC": keys, "ROUTER_CALLS_TOPIC": calls, "ROUTER_RECORDS_TOPIC": records,
         "ROUTER_DENIALS_TOPIC": denials,
-        "ROUTER_WORKERS": "2", "ROUTER_ID": "r1", "ROUTER_HTTP_LISTEN": f"127.0.0.1:{http}",
+        "ROUTER_WORKERS": "2", "ROUTER_ID": "r1",
+        "ROUTER_DIRECTORY_FILE": str(directory), "ROUTER_HTTP_LISTEN": f"127.0.0.1:{http}",
     }  # fmt: skip
     log = tmp_path / "router.log"
     switch = Switch(f"127.0.0.1:{port}")
@@ -267,18 +276,34 @@ def test_the_http_edge_is_the_same_router(pod: SimpleNamespace) -> None:
     eventually(lambda: reason(pod, A, x) == "CONNECT", what="first connect")
 
     def post(path: str, **fields: object) -> Any:
-        body = json.dumps({"carrier": "cmcc", "callId": "h-1", **fields}).encode()
+        given = {"carrier": "cmcc", "callId": "h-1", **fields}
+        body = json.dumps({k: v for k, v in given.items() if v is not None}).encode()
         url = f"http://127.0.0.1:{pod.http}/v1/{path}"
         with urllib.request.urlopen(urllib.request.Request(url, body), timeout=5) as answer:
             return json.loads(answer.read())
 
     # It may be the other worker's: that opens a view of its own.
     eventually(lambda: post("route", caller=A, dialled=x)["routes"], what="the worker that answers")
-    answer = post("route", caller=A, dialled=x)
-    assert answer["routes"][0]["uri"] == f"sip:{B}@axbridge.invalid"
+
+    def refusal(**fields: object) -> str:
+        reason: str = post("route", caller=A, **fields).get("refuse", {}).get("reason", "")
+        return reason.removeprefix("REFUSAL_REASON_")
+
+    def routed(part: str, dialled: str) -> Any:  # by either worker, each with its own start
+        return eventually(lambda: post("route", caller=A, dialled=dialled).get(part), what=part)
+
+    assert routed("routes", x)[0]["uri"] == f"sip:{B}@axbridge.invalid"
     for leg, sequence, kind in ((2, 1, 1), (2, 2, 2), (1, 1, 3)):
         when = datetime.now(UTC).isoformat()
         post("call-events", leg=leg, sequence=sequence, kind=kind, eventTime=when)
+    foreign = "700888888880001"
+    assert routed("transfer", foreign) == {
+        "platform": "other", "endpoint": "other.example:5070", "transferredBy": ["own"],
+    }  # fmt: skip
+    path = ["third", "own"]
+    eventually(lambda: refusal(dialled=foreign, transferredBy=path) == "TRANSFER_LOOP", what="loop")
+    assert refusal(dialled="110") == "SHORT_NUMBER"
+    assert post("check-number", carrier=None, callId=None, number=foreign)["platform"] == "Other"
     with pytest.raises(urllib.error.HTTPError) as caught:
         post("route", callId="", dialled=x)
     assert caught.value.code == 400
@@ -291,6 +316,28 @@ def test_the_http_edge_is_the_same_router(pod: SimpleNamespace) -> None:
         )
 
     eventually(recorded, what="a record")
+
+
+def test_anybody_may_check_a_number_a_few_times_a_second(pod: SimpleNamespace) -> None:
+    def check(number: str) -> tuple[str, str]:
+        answer = pod.switch.check(number)
+        return Genuineness.Name(answer.genuineness).removeprefix("GENUINENESS_"), answer.platform
+
+    assert eventually(lambda: check(pod.world.number())) == ("GENUINE", "Own")
+    assert check("0086700888888880001") == ("GENUINE", "Other")
+    assert check("700999999990001") == ("NOT_ASSIGNED", "")
+    with pytest.raises(grpc.RpcError) as caught:
+        check("13812345678")
+    assert reason_of(caught.value) == "NUMBER_INVALID"
+
+    def refused() -> bool:
+        try:
+            check("700888888880001")
+        except grpc.RpcError as error:
+            return reason_of(error) == "OVERLOADED"
+        return False
+
+    eventually(refused, what="the end of an asker's bucket")
 
 
 def _get(url: str) -> str:

@@ -47,7 +47,7 @@ History-Info: <sip:{a}@[local_ip]>;index=1
 Subject: {a} calls
 X-Anything: {a}
 User-Agent: phone of {a}
-Max-Forwards: 70""" + SDP.replace("{user}", "{a}")
+{more}Max-Forwards: 70""" + SDP.replace("{user}", "{a}")
 # A request of the caller's inside of the call: to where the answer's Contact says.
 WITHIN_A = """{method} [next_url] SIP/2.0
 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
@@ -210,7 +210,7 @@ class Switch:
     ) -> "Telephone":
         """Starts a SIPp for one call, with more arguments; `to`: past this switch."""
         text = "\n".join(steps)
-        for key, value in numbers.items():
+        for key, value in {"more": "", **numbers}.items():
             text = text.replace(f"{{{key}}}", value)
         unused = '<Reference variables="from,to"/>' if "assign_to" in text else ""
         path = self.folder / f"{name}.xml"

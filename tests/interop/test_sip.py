@@ -153,6 +153,18 @@ def test_the_longest_talk_ends_on_both_legs_and_shows_only_x(tmp_path: Path) -> 
     assert B not in heard
 
 
+def test_another_platforms_number_is_sent_on_once(
+    pod: SimpleNamespace, x: str, tmp_path: Path
+) -> None:
+    foreign = "70088888888" + x[11:]
+    with sip.kamailio(tmp_path, router(pod)) as switch:
+        heard = switch.telephone("caller", sip.refused(302), {"a": A, "x": foreign}).done()
+        assert any(f"sip:{foreign}@other.example:5070" in c for c in headers(heard, "Contact"))
+        assert headers(heard, "X-Axbridge-Transferred-By") == {"own"}
+        back = {"a": A, "x": foreign, "more": "X-Axbridge-Transferred-By: third,own\n"}
+        switch.telephone("back", sip.refused(480), back).done()
+
+
 def test_where_the_number_cannot_be_taken_out_nobody_is_rung(
     pod: SimpleNamespace, x: str, tmp_path: Path
 ) -> None:

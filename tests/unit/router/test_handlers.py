@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from services.router.directory import parse
 from services.router.domain import Call, Decision, Entry, Progress, Refusal, Side
 from services.router.handlers import Router
 from services.router.ports import Found, KeyUnavailable
 from services.runtime.clock import ManualClock
 from services.runtime.errors import ResourceExhausted
+from tests.unit.router.platforms import TEXT, MemoryPlatforms
 
 NUMBER, CALLEE = "700123456780001", "+8613912345678"
 CLOCK = ManualClock()
@@ -119,7 +121,7 @@ def test_a_view_that_never_was_fresh_refuses() -> None:
 
 def test_digits_that_are_no_number_are_not_looked_up() -> None:
     handler, routes, recorder = router()
-    decision = handler.route(call(dialled="10086"))
+    decision = handler.route(call(dialled="4008123123"))
     assert decision.refusal is Refusal.DIALLED_INVALID
     assert (decision.number, decision.tenant, routes.asked) == ("", "", [])
     assert recorder.kept == [decision]
@@ -174,3 +176,32 @@ def test_a_denied_call_is_refused_only_where_it_would_connect() -> None:
     over.found = BOUND._replace(entry=ENTRY._replace(expire_ms=NOW))
     assert decide(over, MemoryOpener()).refusal is Refusal.EXPIRED
     assert elsewhere.looked + shut.looked + over.looked == 0
+
+
+def test_another_platforms_number_is_sent_on_and_never_in_circles() -> None:
+    foreign, recorder = "700888888880001", MemoryRecorder()
+    handler = Router(
+        MemoryRoutes(Found((), "", b"", None)), MemoryOpener(), recorder, CLOCK, 900_000,
+        platforms=MemoryPlatforms(parse(TEXT)),
+    )  # fmt: skip
+    sent_on = handler.route(call(dialled=foreign))
+    assert sent_on.refusal is Refusal.TRANSFERRED
+    assert sent_on.transfer == ("other", "192.0.2.1:5070", ("own",))
+    assert recorder.kept == [sent_on]
+    for path, expected in (
+        (("third",), Refusal.TRANSFERRED),
+        (("own",), Refusal.TRANSFER_LOOP),
+        (("third", "own", "other"), Refusal.TRANSFER_LOOP),
+        (("third", "fourth", "fifth"), Refusal.TRANSFER_LOOP),
+    ):
+        asked = call(dialled=foreign)._replace(transferred_by=path)
+        assert handler.route(asked).refusal is expected
+    assert handler.route(call()).refusal is Refusal.BLOCK_FOREIGN  # ours, and not in the view
+    assert handler.route(call(dialled="700000000000001")).refusal is Refusal.BLOCK_FOREIGN
+
+
+@pytest.mark.parametrize("dialled", ["110", "119", "120", "112", "86110", "12315", "95588"])
+def test_short_numbers_are_never_routed(dialled: str) -> None:
+    handler, routes, _ = router()
+    assert handler.route(call(dialled=dialled)).refusal is Refusal.SHORT_NUMBER
+    assert routes.asked == []

@@ -9,10 +9,11 @@ from axbridge.router.v1 import router_service_pb2 as rpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.domain import MARK
+from services.router.domain import MARK, Refusal, Transfer
 from services.router.jsonform import answer_from, items_of, message_from, octets, parsed
 from services.runtime.errors import InvalidArgument
 from services.runtime.options import Options
+from tests.unit.router.decisions import decision
 from tests.unit.router.test_handlers import BOUND, ENTRY, NUMBER, call, router
 
 REQUEST = {"callId": "c1", "carrier": "cmcc", "caller": "13812345678", "dialled": NUMBER}
@@ -40,6 +41,15 @@ def test_a_ring_time_out_is_the_routes_timer() -> None:
     handler, _, _ = router(BOUND._replace(entry=entry))
     [route] = answer_from(handler.route(call()), "example.org")["routes"]
     assert route["fr_inv_timer"] == 25_000
+
+
+def test_a_call_that_is_sent_on_has_the_other_platforms_route() -> None:
+    there = Transfer("other", "192.0.2.1:5070", ("own",))
+    sent_on = decision(Refusal.TRANSFERRED, entry=None, transfer=there)
+    answer = answer_from(sent_on, "example.org")
+    assert answer["transfer"]["transferredBy"] == ["own"]
+    assert answer["routes"] == [{"uri": f"sip:{NUMBER}@192.0.2.1:5070"}]
+    assert "refuse" not in answer
 
 
 def test_a_refused_call_has_no_route() -> None:
