@@ -24,7 +24,7 @@ from services.runtime.envelope import Envelope
 from services.runtime.keyring import MemoryKeyRing
 from services.runtime.phone import PhoneNumber
 from services.runtime.record import Record
-from services.runtime.sealing import EvidenceWriter, PurgeSealer
+from services.runtime.sealing import EvidenceWriter, PurgeSealer, associated, open_evidence
 from services.runtime.sm import Suite
 from services.runtime.topics import CATALOGUE
 from services.runtime.wrapping import new_route_key, wrap_route_key
@@ -91,35 +91,44 @@ class Chain:
                 self.view.apply([(place, decode_denial(place))], {at: self.offset + 1})
                 self.offset += 1
 
-    def bind(self, binding: Binding, a: PhoneNumber, b: PhoneNumber) -> Copies:
+    def bind(self, binding: Binding, a: PhoneNumber, b: PhoneNumber | None = None) -> Copies:
         """Seals and publishes a new binding."""
         copies = self.vault.seal_new(binding, a, b, self.route_seal(binding))
         self.publish(binding, copies)
         return copies
 
-    def again(self, old: Binding, copies: Copies, new: Binding) -> Copies:
+    def again(
+        self, old: Binding, copies: Copies, new: Binding, b: PhoneNumber | None = None
+    ) -> Copies:
         """Seals and publishes a new version."""
         if new.live:
             made = self.vault.seal_again(
-                old, copies, new, self.route_seal(old), self.route_seal(new)
+                old, copies, new, self.route_seal(old), self.route_seal(new), b
             )
         else:
             made = self.vault.seal_ended(new, copies)
         self.publish(new, made)
         return made
 
+    def evidence(self, copies: Copies) -> bytes:
+        """What an approved unmask would show."""
+        assert copies.evidence is not None
+        bound = associated("binding-evidence", TENANT, "b1")
+        private = self.private.private_bytes_raw()
+        return open_evidence(private, self.ring, copies.evidence, bound)
+
     def wait(self, **span: float) -> None:
         """Lets time pass."""
         self.clock.advance(timedelta(**span))
 
-    def call(self, caller: PhoneNumber | str, dialled: str) -> Decision:
+    def call(self, caller: PhoneNumber | str, dialled: str, extension: str = "") -> Decision:
         """What the router decides."""
         text = caller.e164 if isinstance(caller, PhoneNumber) else caller
-        return self.router.route(Call("cmcc", "c1", text, dialled, ""))
+        return self.router.route(Call("cmcc", "c1", text, dialled, "", (), extension))
 
-    def answer(self, caller: PhoneNumber | str, dialled: str) -> str:
+    def answer(self, caller: PhoneNumber | str, dialled: str, extension: str = "") -> str:
         """The callee, or the reason of the refusal."""
-        decision = self.call(caller, dialled)
+        decision = self.call(caller, dialled, extension)
         return decision.callee if decision.refusal is None else decision.refusal.name
 
     def decided(self, decision: Decision) -> None:

@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from services.binding.commands import Command, Find, Release
+from services.binding.answers import Answers, Applied
+from services.binding.changes import Changes
+from services.binding.commands import Command, Create, Find, Release
 from services.binding.domain import Binding
-from services.binding.handlers import Applied, Handlers
+from services.binding.handlers import Handlers
 from services.runtime.clock import Clock
 from services.runtime.errors import AxbridgeError
 
@@ -24,8 +26,12 @@ _WAIT_SECONDS: Final = 5.0
 class Batches:
     """See BatchCreateBindings and ReleaseOrder."""
 
-    def __init__(self, handlers: Handlers, clock: Clock) -> None:
+    def __init__(
+        self, handlers: Handlers, changes: Changes, answers: Answers, clock: Clock
+    ) -> None:
         self._handlers = handlers
+        self._changes = changes
+        self._answers = answers
         self._clock = clock
 
     async def run(self, items: Sequence[Item], deadline: float) -> Sequence[Outcome]:
@@ -38,7 +44,7 @@ class Batches:
         told: dict[int, Outcome] = {}
         for at, each in sorted(applied, key=lambda found: -found[1].sequence):
             try:
-                told[at] = await self._handlers.told(each, until)
+                told[at] = await self._answers.told(each, until)
             except AxbridgeError as late:
                 told[at] = late
         return [each if isinstance(each, Exception) else told[at] for at, each in enumerate(done)]
@@ -55,6 +61,8 @@ class Batches:
         if isinstance(item, AxbridgeError):
             return item
         try:
-            return await self._handlers.apply(item, deadline)
+            if isinstance(item, Create):
+                return await self._handlers.apply(item, deadline)
+            return await self._changes.apply(item)
         except Exception as error:  # rendered as its own rpc would be, a defect as an incident
             return error

@@ -5,18 +5,20 @@ told of. Invariant: what passes can be written as text and read again by any rou
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from axbridge.binding.v1 import binding_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from services.binding.domain import LONGEST_MS, SHORTEST_MS, Direction
+from services.binding.domain import LONGEST_MS, SHORTEST_MS, Direction, Mode
 from services.runtime.errors import InvalidArgument
 from services.runtime.options import MAX_WINDOWS, NONE, Options, Window, is_code, window, zone
 
 _EVERY_DAY: Final = "1234567"
 _RING_SECONDS: Final = (5, 180)
 _LIFE_SECONDS: Final = (SHORTEST_MS // 1000, LONGEST_MS // 1000)
+_BACK_SECONDS: Final = (60, 7 * 24 * 3600)
 _YEAR_10000: Final = 253_402_300_800  # seconds; Timestamp ends before it
 _SMS: Final = {0: True, binding_pb2.SMS_POLICY_ALLOWED: True, binding_pb2.SMS_POLICY_REFUSED: False}
 _MARK: Final = {0: True, binding_pb2.MARK_POLICY_SHOWN: True, binding_pb2.MARK_POLICY_HIDDEN: False}
@@ -49,7 +51,19 @@ def read(message: binding_pb2.BindingOptions, direction: Direction) -> Options:
         stranger_play=play,
         after=_code(message.ended_announcement, "ended_announcement"),
         sliding_seconds=_seconds(message, "sliding_life", message.sliding_life, _LIFE_SECONDS),
+        callback_seconds=_seconds(message, "callback_life", message.callback_life, _BACK_SECONDS),
     )
+
+
+def check_mode(message: binding_pb2.BindingOptions, mode: Mode) -> None:
+    """Raises InvalidArgument: NOT_FOR_MODE."""
+    for wrong, field in (
+        (message.HasField("callback_life") and mode is not Mode.AXE, "callback_life"),
+        (message.unknown_caller and mode is not Mode.AXB, "unknown_caller"),
+        (message.sms == binding_pb2.SMS_POLICY_ALLOWED and mode is Mode.AXE, "sms"),
+    ):
+        if wrong:
+            raise InvalidArgument("NOT_FOR_MODE", "the mode lacks it", field=f"options.{field}")
 
 
 def _start(message: binding_pb2.BindingOptions) -> int:
@@ -123,7 +137,7 @@ def _seconds(
 
 def shown(options: Options) -> binding_pb2.BindingOptions | None:
     """The message; None where nothing was chosen. What is as the default stays unspecified."""
-    if options == NONE:
+    if replace(options, extension="", callee_until_ms=0) == NONE:
         return None
     message = binding_pb2.BindingOptions(
         time_zone=options.zone,
@@ -144,6 +158,8 @@ def shown(options: Options) -> binding_pb2.BindingOptions | None:
         message.ring_timeout.seconds = options.ring_seconds
     if options.sliding_seconds:
         message.sliding_life.seconds = options.sliding_seconds
+    if options.callback_seconds:
+        message.callback_life.seconds = options.callback_seconds
     if options.recording:
         a, b = message.recording.calls_of_a, message.recording.calls_of_b
         a.to_caller, a.to_callee, b.to_caller, b.to_callee = options.recording

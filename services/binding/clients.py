@@ -48,7 +48,7 @@ class AllocatorNumbers:
         self._returning: asyncio.Task[None] | None = None
 
     async def lease(
-        self, pool: str, tags: tuple[bytes, bytes], excluded: Sequence[str], seconds: float
+        self, pool: str, tags: Sequence[bytes], excluded: Sequence[str], seconds: float
     ) -> Lease:
         """See ports.Numbers."""
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()

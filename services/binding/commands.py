@@ -6,26 +6,27 @@ everything that a repetition must not change, and is the same however its number
 
 from dataclasses import dataclass
 
-from services.binding.domain import Terms
+from services.binding.domain import Mode, Terms
 from services.runtime.phone import PhoneNumber
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Create:
-    """Bind A and B."""
+    """Bind A, and B where the mode has one."""
 
     tenant: str
     request_id: str
     a: PhoneNumber
-    b: PhoneNumber
+    b: PhoneNumber | None
     terms: Terms
     life_ms: int = 0  # instead of the terms' expiry, counted from the creation
+    extension_digits: int = 0  # mode AXE
 
     def canonical(self) -> str:
         """The request's text for its hash. No part holds the separator."""
         t = self.terms
         parts = [
-            "create", t.pool, self.a.e164, self.b.e164, t.order_id, t.industry_id,
+            "create", t.pool, self.a.e164, self.b.e164 if self.b else "", t.order_id, t.industry_id,
             str(t.expire_ms), str(t.direction.value), str(t.max_call_minutes),
             t.customer_data.hex(),
         ]  # fmt: skip
@@ -34,6 +35,8 @@ class Create:
             parts.append(f"options:{t.options.text}")
         if self.life_ms:
             parts.append(f"life:{self.life_ms}")
+        if t.mode is not Mode.AXB:
+            parts.append(f"mode:{t.mode.value}:{self.extension_digits}")
         return "\x1f".join(parts)
 
 
@@ -62,6 +65,35 @@ class Release:
 
 
 Command = Create | Update | Release
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Name:
+    """Name the temporary callee of mode AX, or nobody any more."""
+
+    tenant: str
+    binding: str
+    request_id: str
+    callee: PhoneNumber | None
+
+    def canonical(self) -> str:
+        """The request's text for its hash."""
+        return f"name\x1f{self.binding}\x1f{self.callee.e164 if self.callee else ''}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Upgrade:
+    """Make AX an AXB."""
+
+    tenant: str
+    binding: str
+    request_id: str
+    version: int
+    b: PhoneNumber
+
+    def canonical(self) -> str:
+        """The request's text for its hash."""
+        return f"upgrade\x1f{self.binding}\x1f{self.version}\x1f{self.b.e164}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

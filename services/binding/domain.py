@@ -7,7 +7,7 @@ erased.
 
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
-from typing import Final
+from typing import Any, Final
 
 from services.runtime.errors import Aborted, FailedPrecondition, InvalidArgument
 from services.runtime.options import NONE, Options
@@ -17,6 +17,17 @@ _DAY_MS: Final = 24 * 60 * 60_000
 LONGEST_MS: Final = 366 * _DAY_MS
 # An ended binding can be read, and its requests are answered, for at least this long.
 REMEMBERED_MS: Final = _DAY_MS
+
+
+class Mode(IntEnum):
+    """How parties and numbers are tied; numbered as in the proto."""
+
+    AXB = 1
+    AX = 2
+    AXE = 4
+
+
+_SHARED: Final = {Mode.AX: False, Mode.AXE: True}  # modes that need a pool of one policy
 
 
 class Direction(IntEnum):
@@ -67,6 +78,7 @@ class Terms:
     max_call_minutes: int = 0
     customer_data: bytes = b""
     options: Options = NONE
+    mode: Mode = Mode.AXB
 
     def check(self, now: int, shortest_ms: int = SHORTEST_MS) -> None:
         """Raises InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON, EXPIRY_TOO_FAR, START_AFTER_END."""
@@ -75,7 +87,11 @@ class Terms:
             raise InvalidArgument("START_AFTER_END", "start_time is not ahead of the expiry")
 
     def check_number(self, *, exclusive: bool) -> None:
-        """Raises FailedPrecondition: OPTION_NEEDS_EXCLUSIVE."""
+        """Raises FailedPrecondition: MODE_NOT_FOR_POOL, OPTION_NEEDS_EXCLUSIVE."""
+        if _SHARED.get(self.mode, not exclusive) is exclusive:
+            raise FailedPrecondition(
+                "MODE_NOT_FOR_POOL", "the mode needs a pool of the other policy", pool=self.pool
+            )
         if self.options.stranger and not exclusive:
             raise FailedPrecondition(
                 "OPTION_NEEDS_EXCLUSIVE", "of a shared number nobody knows whose policy counts",
@@ -99,7 +115,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Binding:
-    """A binding at one version. Times are milliseconds since 1970; 0: not yet."""
+    """A binding at one version. Times are milliseconds since 1970; 0: not yet. `tag_b` is empty
+    where there is no B; in mode AX it is the temporary callee's."""
 
     tenant: str
     id: str
@@ -140,6 +157,12 @@ class Binding:
         """When an ended binding's records go: its cooling is over and nobody asks any more."""
         return max(self.cool_until_ms, self.release_ms + REMEMBERED_MS)
 
+    @property
+    def due_ms(self) -> int:
+        """When something of a live binding is over: its callee's minute, or its life."""
+        until = self.terms.options.callee_until_ms
+        return min(until or self.terms.expire_ms, self.terms.expire_ms)
+
     def updated(
         self, version: int, expire_ms: int, request: Answered, shortest_ms: int = SHORTEST_MS
     ) -> "Binding":
@@ -152,17 +175,22 @@ class Binding:
             InvalidArgument: EXPIRY_PAST, EXPIRY_TOO_SOON, EXPIRY_TOO_FAR, START_AFTER_END.
         """
         now = request.time_ms
-        self._check_changeable(now)
+        self.check_changeable(now)
         if version != self.version:
             raise stale(self.version)
         terms = replace(self.terms, expire_ms=expire_ms)
         terms.check(now, shortest_ms)
+        return self.next(now, request, terms=terms)
+
+    def next(self, now: int, request: Answered | None, **changes: Any) -> "Binding":
+        """The binding changed, by a request or by itself."""
+        made = [replace(request, version=self.version + 1)] if request else []
         return replace(
             self,
-            terms=terms,
             version=self.version + 1,
             update_ms=now,
-            requests=(*_recent(self.requests, now), replace(request, version=self.version + 1)),
+            requests=(*_recent(self.requests, now), *made),
+            **changes,
         )
 
     def renewed(self, call_ms: int, now: int) -> "Binding":
@@ -171,7 +199,7 @@ class Binding:
         Raises:
             FailedPrecondition: BINDING_ENDED, BINDING_NOT_SLIDING.
         """
-        self._check_changeable(now)
+        self.check_changeable(now)
         sliding_ms = self.terms.options.sliding_seconds * 1000
         if not sliding_ms:
             raise FailedPrecondition(
@@ -180,15 +208,10 @@ class Binding:
         expire_ms = min(min(call_ms, now) + sliding_ms, now + LONGEST_MS)
         if expire_ms <= self.terms.expire_ms:
             return self
-        return replace(
-            self,
-            terms=replace(self.terms, expire_ms=expire_ms),
-            version=self.version + 1,
-            update_ms=now,
-            requests=_recent(self.requests, now),
-        )
+        return self.next(now, None, terms=replace(self.terms, expire_ms=expire_ms))
 
-    def _check_changeable(self, now: int) -> None:
+    def check_changeable(self, now: int) -> None:
+        """Raises FailedPrecondition: BINDING_ENDED."""
         if not self.live or self.terms.expire_ms <= now:
             raise FailedPrecondition(
                 "BINDING_ENDED", "an ended binding cannot be changed", binding=self.id

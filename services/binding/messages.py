@@ -14,12 +14,16 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.binding.choices import shown
-from services.binding.domain import Answered, Binding, Direction, Reason, State, Terms
+from services.binding.domain import Answered, Binding, Direction, Mode, Reason, State, Terms
 from services.runtime.aead import Sealed
 from services.runtime.errors import Malformed
 from services.runtime.options import Options, parse
 
-_AXB: Final = binding_pb2.BINDING_MODE_AXB
+MODES: Final = {
+    Mode.AXB: binding_pb2.BINDING_MODE_AXB,
+    Mode.AX: binding_pb2.BINDING_MODE_AX,
+    Mode.AXE: binding_pb2.BINDING_MODE_AXE,
+}
 _STATES: Final = {
     State.ACTIVE: binding_pb2.BINDING_STATE_ACTIVE,
     State.RELEASED: binding_pb2.BINDING_STATE_RELEASED,
@@ -94,6 +98,7 @@ def binding_of(
             max_call_minutes=route.max_call_minutes,
             customer_data=customer_data,
             options=_options(route.options),
+            mode=Mode(route.mode),
         ),
         tag_a=route.tag_a,
         tag_b=route.tag_b,
@@ -154,7 +159,7 @@ def fact_of(binding: Binding) -> events_pb2.BindingFact:
         binding=binding.id,
         number=binding.number,
         pool=terms.pool,
-        mode=_AXB,
+        mode=MODES[terms.mode],
         aggregate_version=binding.version,
         direction=DIRECTIONS[terms.direction],
         max_call_minutes=terms.max_call_minutes,
@@ -165,6 +170,8 @@ def fact_of(binding: Binding) -> events_pb2.BindingFact:
         consent_a=consent_name(binding.tenant, binding.consent_a),
         consent_b=consent_name(binding.tenant, binding.consent_b),
         drain_until=timestamp(binding.drain_ms),
+        extension=terms.options.extension,
+        callee_expire_time=timestamp(terms.options.callee_until_ms),
     )
 
 
@@ -175,7 +182,7 @@ def route_of(binding: Binding, copies: Copies) -> events_pb2.Route:
         binding=binding.id,
         number=binding.number,
         version=binding.version,
-        mode=_AXB,
+        mode=MODES[terms.mode],
         state=_STATES[binding.state],
         direction=DIRECTIONS[terms.direction],
         max_call_minutes=terms.max_call_minutes,

@@ -72,13 +72,19 @@ class Bindings(Protocol):
         """What the request led to, if it came before and is remembered."""
 
     async def create(
-        self, binding: Binding, a: PhoneNumber, b: PhoneNumber, order_tag: bytes, lease: Lease
+        self,
+        binding: Binding,
+        a: PhoneNumber,
+        b: PhoneNumber | None,
+        order_tag: bytes,
+        lease: Lease,
     ) -> int:
         """Stores and announces a new binding; the real numbers go into sealed copies only.
 
         Raises:
             LeaseRefused: the number cannot take it. Taken: a twin was faster. Nothing happened.
-            FailedPrecondition: CONSENT_MISSING, PARTY_BLACKLISTED. ConsentsChanged.
+            FailedPrecondition: CONSENT_MISSING, PARTY_BLACKLISTED; PARTY_FULL: A cannot take it, on
+                whatever number. ConsentsChanged.
         """
 
     async def consented(self, tenant: str, pool: str, tags: tuple[bytes, bytes]) -> tuple[str, str]:
@@ -89,16 +95,21 @@ class Bindings(Protocol):
             FailedPrecondition: CONSENT_MISSING.
         """
 
+    async def extension(self, binding: Binding, digits: int, start: int) -> str | None:
+        """The first extension of so many digits, from `start` on and round, that neither stands
+        nor rests on the binding's number; None if there is none."""
+
     async def get(self, binding: str) -> Stored | None:
         """The binding, or None where it never was or is forgotten."""
 
-    async def change(self, old: Stored, new: Binding) -> int:
+    async def change(self, old: Stored, new: Binding, b: PhoneNumber | None = None) -> int:
         """Stores and announces new terms of a live binding, sealing its copies anew. The newest of
-        its requests is claimed, if it made this version.
+        its requests is claimed, if it made this version. `b`: the real number of a new B; without,
+        it stays or goes with its tag.
 
         Raises:
             Lost: it is not at `old` any more, has ended, or expired by the store's clock.
-            Taken: a twin was faster.
+            Taken: a twin was faster. Of a new B that stays, what `create` says of parties.
         """
 
     async def release(self, old: Stored, new: Binding) -> int:
@@ -142,6 +153,9 @@ class Sweeps(Protocol):
 
     async def expire(self, ends: Sequence[tuple[Stored, Binding]]) -> Sequence[int | Unreadable]:
         """Releases those that have expired, each as Bindings.release does."""
+
+    async def unname(self, changes: Sequence[tuple[Stored, Binding]]) -> Sequence[int | Unreadable]:
+        """Drops temporary callees whose minute is over, each as Bindings.change does."""
 
     async def forget(self, olds: Sequence[Stored]) -> Sequence[int | Unreadable]:
         """Drops ended bindings whose time has come, and publishes that."""
@@ -241,7 +255,7 @@ class Numbers(Protocol):
     """Where middle numbers come from."""
 
     async def lease(
-        self, pool: str, tags: tuple[bytes, bytes], excluded: Sequence[str], seconds: float
+        self, pool: str, tags: Sequence[bytes], excluded: Sequence[str], seconds: float
     ) -> Lease:
         """A number for these parties, other than those excluded. If nobody binds it before its
         deadline it returns by itself.

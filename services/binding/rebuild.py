@@ -189,7 +189,7 @@ class BindingRebuild:
     async def _judge(self, records: Sequence[Record], epoch: bytes) -> None:
         """Keeps a route in mind as long as it is the last of its key and above the state."""
         places = [record.key.decode() for record in records]
-        keys = [self._bindings.key(place.partition("/")[2]) for place in places]
+        keys = [self._bindings.places.binding(place.partition("/")[2]) for place in places]
         known = await self._cell.call_under(epoch, "versions", keys, [])
         for place, record, version in zip(places, records, known[1:], strict=True):
             if record.value is None:
@@ -205,7 +205,7 @@ class BindingRebuild:
         now = self._clock.epoch_ms()
         if stored is None and route.release_reason:  # its tombstone got lost on this topic
             entry = self._records.tombstones(route.number, route.binding, route.version, now)
-            key = self._bindings.key(route.binding)
+            key = self._bindings.places.binding(route.binding)
             await self._cell.call_under(epoch, "republish", [key], ["0", entry])
             return
         if stored is None:
@@ -232,7 +232,7 @@ class BindingRebuild:
     async def _republish(self, stored: Stored, epoch: bytes | None = None) -> int:
         binding = stored.binding
         args: list[Argument] = [binding.version, self._bindings.same(stored)]
-        key = self._bindings.key(binding.id)
+        key = self._bindings.places.binding(binding.id)
         reply = await self._cell.call_under(epoch, "republish", [key], args)
         return int(reply[1]) if reply[0] == b"OK" else 0  # STALE: changed, and so published
 
@@ -250,12 +250,14 @@ class BindingRebuild:
         return True
 
     async def _put(self, epoch: bytes | None, binding: Binding, put: Put, before: int) -> None:
-        requests, answers = self._bindings.answers(binding, self._clock.epoch_ms())
+        requests, answers = self._bindings.places.answers(binding, self._clock.epoch_ms())
         args = [*put.args, before, *answers]
         await self._cell.call_under(epoch, "restore", [*put.keys, *requests], args)
 
     async def _get(self, binding: str, epoch: bytes | None = None) -> Stored | None:
-        reply = await self._cell.call_under(epoch, "get", [self._bindings.key(binding)], [])
+        reply = await self._cell.call_under(
+            epoch, "get", [self._bindings.places.binding(binding)], []
+        )
         return self._bindings.stored(reply[1], reply[2].decode()) if reply[1] else None
 
 

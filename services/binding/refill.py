@@ -56,7 +56,7 @@ class Refill:
                 others.append(record)
                 continue
             binding, put = self._bindings.restored(message, self._order_tag)
-            requests, answers = self._bindings.answers(binding, now)
+            requests, answers = self._bindings.places.answers(binding, now)
             args += (len(put.keys) + len(requests), len(put.args) + 1 + len(answers))
             keys += (*put.keys, *requests)
             args += (*put.args, 0, *answers)

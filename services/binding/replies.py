@@ -24,7 +24,9 @@ def applied(reply: list[Any]) -> int:
 
 
 def refuse(reply: list[Any]) -> None:
-    """Raises FailedPrecondition for the refusals of store/barred.lua."""
+    """Raises FailedPrecondition for what stands against a party, whatever the number."""
+    if reply[0] == b"PARTY_FULL":
+        raise FailedPrecondition("PARTY_FULL", "A holds its 5 numbers of mode AX")
     if reply[0] == b"CONSENT_MISSING":
         raise FailedPrecondition(
             "CONSENT_MISSING", "a party has not consented", party=reply[1].decode()

@@ -15,10 +15,13 @@ from axbridge.binding.v1 import retention_service_pb2_grpc as retention_grpc
 from confluent_kafka.admin import AdminClient
 
 from services.binding import keeper, sweeper
+from services.binding.answers import Answers
+from services.binding.batches import Batches
 from services.binding.blacklistmessages import BlacklistMessages
 from services.binding.blacklists import BlacklistHandlers
 from services.binding.blacklistservicer import BlacklistServicer
 from services.binding.blackliststore import CellBlacklist
+from services.binding.changes import Changes
 from services.binding.clients import AllocatorNumbers
 from services.binding.consentmessages import ConsentMessages
 from services.binding.consents import ConsentHandlers
@@ -146,7 +149,10 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
         bindings = SpreadBindings(stores, settings.cells_of)
         leases = SpreadNumbers(numbers, settings.cells_of)
     handlers = Handlers(bindings, leases, own.tags, TimeOrderedIds(clock), clock, shortest)
-    server.add(pb_grpc.add_BindingServiceServicer_to_server, BindingServicer(handlers, clock))
+    changes = Changes(bindings, own.tags, clock, shortest)
+    batches = Batches(handlers, changes, Answers(bindings, clock), clock)
+    servicer = BindingServicer(handlers, changes, batches, clock)
+    server.add(pb_grpc.add_BindingServiceServicer_to_server, servicer)
     consents = {name: each.consents for name, each in parts.items()}
     consenting = ConsentServicer(consents, settings.cells_of, clock)
     server.add(consent_grpc.add_ConsentServiceServicer_to_server, consenting)

@@ -11,6 +11,7 @@ from axbridge.binding.v1 import binding_pb2, binding_service_pb2, binding_servic
 
 from services.binding import items, translate
 from services.binding.batches import Batches
+from services.binding.changes import Changes
 from services.binding.fields import deadline
 from services.binding.handlers import Handlers
 from services.runtime.clock import Clock
@@ -25,9 +26,12 @@ _METHOD: Final = "axbridge.binding.v1.BindingService/"
 class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
     """Serves axbridge.binding.v1.BindingService."""
 
-    def __init__(self, handlers: Handlers, clock: Clock) -> None:
+    def __init__(
+        self, handlers: Handlers, changes: Changes, batches: Batches, clock: Clock
+    ) -> None:
         self._handlers = handlers
-        self._batches = Batches(handlers, clock)
+        self._changes = changes
+        self._batches = batches
         self._clock = clock
 
     async def CreateBinding(
@@ -53,19 +57,31 @@ class BindingServicer(binding_service_pb2_grpc.BindingServiceServicer):
         self, request: binding_service_pb2.UpdateBindingRequest, context: Any
     ) -> binding_pb2.Binding:
         until = deadline(context, self._clock)
-        return translate.resource(await self._handlers.update(translate.update(request), until))
+        return translate.resource(await self._changes.update(translate.update(request), until))
 
     async def RenewBinding(
         self, request: binding_service_pb2.RenewBindingRequest, context: Any
     ) -> binding_pb2.Binding:
         until = deadline(context, self._clock)
-        return translate.resource(await self._handlers.renew(*translate.renew(request), until))
+        return translate.resource(await self._changes.renew(*translate.renew(request), until))
+
+    async def SetTemporaryCallee(
+        self, request: binding_service_pb2.SetTemporaryCalleeRequest, context: Any
+    ) -> binding_pb2.Binding:
+        until = deadline(context, self._clock)
+        return translate.resource(await self._changes.name(translate.name_callee(request), until))
+
+    async def UpgradeBinding(
+        self, request: binding_service_pb2.UpgradeBindingRequest, context: Any
+    ) -> binding_pb2.Binding:
+        until = deadline(context, self._clock)
+        return translate.resource(await self._changes.upgrade(translate.upgrade(request), until))
 
     async def ReleaseBinding(
         self, request: binding_service_pb2.ReleaseBindingRequest, context: Any
     ) -> binding_pb2.Binding:
         until = deadline(context, self._clock)
-        return translate.resource(await self._handlers.release(*translate.release(request), until))
+        return translate.resource(await self._changes.release(*translate.release(request), until))
 
     async def BatchCreateBindings(
         self, request: binding_service_pb2.BatchCreateBindingsRequest, context: Any

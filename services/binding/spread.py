@@ -44,7 +44,12 @@ class SpreadBindings:
         return next((each for each in await asyncio.gather(*asked) if each is not None), None)
 
     async def create(
-        self, binding: Binding, a: PhoneNumber, b: PhoneNumber, order_tag: bytes, lease: Lease
+        self,
+        binding: Binding,
+        a: PhoneNumber,
+        b: PhoneNumber | None,
+        order_tag: bytes,
+        lease: Lease,
     ) -> int:
         """See ports.Bindings."""
         name = chosen(self._cells_of(binding.tenant), binding.tag_a)
@@ -56,6 +61,11 @@ class SpreadBindings:
         """See ports.Bindings."""
         name = chosen(self._cells_of(tenant), tags[0])
         return await self._cells[name].consented(tenant, pool, tags)
+
+    async def extension(self, binding: Binding, digits: int, start: int) -> str | None:
+        """See ports.Bindings."""
+        name = chosen(self._cells_of(binding.tenant), binding.tag_a)
+        return await self._cells[name].extension(binding, digits, start)
 
     async def get(self, binding: str) -> Stored | None:
         """See ports.Bindings."""
@@ -70,11 +80,11 @@ class SpreadBindings:
                 raise failure
         return None
 
-    async def change(self, old: Stored, new: Binding) -> int:
+    async def change(self, old: Stored, new: Binding, b: PhoneNumber | None = None) -> int:
         """See ports.Bindings."""
         name, stored = _taken_out(old)
         await self._unanswered_elsewhere(name, new)
-        return self._told(name, await self._cells[name].change(stored, new))
+        return self._told(name, await self._cells[name].change(stored, new, b))
 
     async def release(self, old: Stored, new: Binding) -> int:
         """See ports.Bindings."""
@@ -120,7 +130,7 @@ class SpreadNumbers:
         self._leased: dict[tuple[str, int], str] = {}
 
     async def lease(
-        self, pool: str, tags: tuple[bytes, bytes], excluded: Sequence[str], seconds: float
+        self, pool: str, tags: Sequence[bytes], excluded: Sequence[str], seconds: float
     ) -> Lease:
         """See ports.Numbers."""
         name = chosen(self._cells_of(tenant_of(pool)), tags[0])

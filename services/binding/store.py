@@ -11,9 +11,11 @@ from typing import Final, Literal, NamedTuple
 
 from axbridge.binding.v1 import events_pb2
 
+from services.binding import places
 from services.binding.barriers import Barriers
-from services.binding.domain import REMEMBERED_MS, Binding, Lease
+from services.binding.domain import Binding, Lease, Mode
 from services.binding.messages import Copies, binding_of, from_record, route_of
+from services.binding.places import Places
 from services.binding.ports import Answer, Index, LeaseRefused, Stored, Taken
 from services.binding.records import Records
 from services.binding.replies import answer, applied, refuse
@@ -54,22 +56,30 @@ class CellBindings:
         self._vault = vault
         self._keys = keys
         self._clock = clock
+        self.places = Places(cell)
         self._barriers = Barriers(cell)
         self.consented = self._barriers.consented
 
     async def answered(self, tenant: str, request_id: str) -> Answer | None:
         """See ports.Bindings."""
-        known = (await self._cell.call("answered", [self._request(tenant, request_id)]))[1]
+        known = (await self._cell.call("answered", [self.places.request(tenant, request_id)]))[1]
         return answer(known) if known else None
 
     async def create(
-        self, binding: Binding, a: PhoneNumber, b: PhoneNumber, order_tag: bytes, lease: Lease
+        self,
+        binding: Binding,
+        a: PhoneNumber,
+        b: PhoneNumber | None,
+        order_tag: bytes,
+        lease: Lease,
     ) -> int:
         """See ports.Bindings."""
         route = await self._keys.get(self.route_key_id(binding))
         put = self._put(binding, self._vault.seal_new(binding, a, b, route), order_tag.hex())
         tenant, request = binding.tenant, binding.requests[0]
-        put.keys.extend((self._request(tenant, request.request_id), *self._barriers.keys(tenant)))
+        put.keys.extend(
+            (self.places.request(tenant, request.request_id), *self._barriers.keys(tenant))
+        )
         put.args.extend((request.body_hash, lease.deadline_ms, *self._barriers.args(binding)))
         reply = await self._cell.call("create", *put)
         if reply[0] == b"OK":
@@ -81,9 +91,16 @@ class CellBindings:
         refuse(reply)
         raise LeaseRefused(reply[0].decode())
 
+    async def extension(self, binding: Binding, digits: int, start: int) -> str | None:
+        """See ports.Bindings."""
+        key = self.places.tags(binding.number)
+        return (await self._cell.call("extension", [key], [digits, start]))[1].decode() or None
+
     async def get(self, binding: str) -> Stored | None:
         """See ports.Bindings."""
-        _, record, order_tag, sequence = await self._cell.call("get", [self.key(binding)])
+        _, record, order_tag, sequence = await self._cell.call(
+            "get", [self.places.binding(binding)]
+        )
         return self.stored(record, order_tag.decode(), int(sequence)) if record else None
 
     def stored(self, record: bytes, order_tag: str, sequence: int = 0) -> Stored:
@@ -94,17 +111,23 @@ class CellBindings:
         copies = Copies(copies.callee_a, copies.callee_b, opened.evidence, copies.secrets)
         return Stored(binding, sequence, Sealings(copies, order_tag))
 
-    async def change(self, old: Stored, new: Binding) -> int:
+    async def change(self, old: Stored, new: Binding, b: PhoneNumber | None = None) -> int:
         """See ports.Bindings."""
-        put = await self.again(old, new)
+        put = await self.again(old, new, b=b)
         put.args.append(old.binding.version)
         request = new.requests[-1]
         if request.version == new.version:  # else it was no request that changed it
-            put.keys.append(self._request(new.tenant, request.request_id))
+            put.keys.append(self.places.request(new.tenant, request.request_id))
             put.args.append(request.body_hash)
+            if b is not None and new.terms.mode is Mode.AXB:  # a B that is here to stay
+                put.keys.extend(self._barriers.keys(new.tenant))
+                put.args.extend(self._barriers.args(new))
         reply = await self._cell.call("change", *put)
         if reply[0] == b"KNOWN":
             raise Taken(answer(reply[1]))
+        if reply[0] == b"CHANGED":
+            raise self._barriers.changed(new.tenant)
+        refuse(reply)
         return applied(reply)
 
     async def release(self, old: Stored, new: Binding) -> int:
@@ -120,13 +143,13 @@ class CellBindings:
         ids = await self.page(tenant, Index("party", tag.hex()), after, limit)
         if not ids:
             return [], ""
-        _, *marks = await self._cell.call("live", [self.key(each) for each in ids])
+        _, *marks = await self._cell.call("live", [self.places.binding(each) for each in ids])
         live = [each for each, mark in zip(ids, marks, strict=True) if mark == b"1"]
         return live, ids[-1] if len(ids) == limit else ""
 
     async def page(self, tenant: str, index: Index, after: str, limit: int) -> Sequence[str]:
         """See ports.Bindings."""
-        place = self._index(tenant, index.kind, index.value)
+        place = self.places.index(tenant, index.kind, index.value)
         _, *ids = await self._cell.call("page", [place], [after, limit])
         return [each.decode() for each in ids]
 
@@ -144,7 +167,9 @@ class CellBindings:
         if sequence:
             await self._cell.published(sequence, seconds)
 
-    async def again(self, old: Stored, new: Binding, epoch: bytes | None = None) -> Put:
+    async def again(
+        self, old: Stored, new: Binding, epoch: bytes | None = None, b: PhoneNumber | None = None
+    ) -> Put:
         """What applies another version of a binding. `epoch`: the healer's."""
         if not new.live:
             return self.ended(old, new)
@@ -153,7 +178,7 @@ class CellBindings:
         before = await self._keys.get(copies.callee_a.key_id, epoch)
         after = await self._keys.get(self.route_key_id(new), epoch)
         return self._put(
-            new, self._vault.seal_again(old.binding, copies, new, before, after), order_tag
+            new, self._vault.seal_again(old.binding, copies, new, before, after, b), order_tag
         )
 
     def ended(self, old: Stored, new: Binding) -> Put:
@@ -191,7 +216,7 @@ class CellBindings:
 
     def _applying(self, binding: Binding, order_tag: str, record: bytes, entry: bytes) -> Put:
         return Put(
-            self._places(binding, order_tag),
+            self.places.of(binding, order_tag),
             [
                 binding.id,
                 binding.version,
@@ -200,21 +225,23 @@ class CellBindings:
                 int(binding.exclusive),
                 binding.lease_epoch,
                 binding.tag_a,
-                binding.tag_b,
+                places.party_b(binding),
                 binding.cool_until_ms,
                 0 if binding.live else binding.forget_ms,
                 record,
                 entry,
                 order_tag,
+                places.mode(binding),
+                binding.due_ms,
             ],
         )
 
     def dropping(self, old: Stored, entry: bytes) -> Put:
         """What drops a binding; an empty entry: because its tombstone was read."""
         b = old.binding
-        keys = self._places(b, _sealings(old).order_tag)
-        keys += (self._request(b.tenant, each.request_id) for each in b.requests)
-        return Put(keys, [b.id, b.version, entry, b.tag_a, b.tag_b])
+        keys = self.places.of(b, _sealings(old).order_tag)
+        keys += (self.places.request(b.tenant, each.request_id) for each in b.requests)
+        return Put(keys, [b.id, b.version, entry, b.tag_a, places.party_b(b), places.mode(b)])
 
     @property
     def retention_months(self) -> int:
@@ -255,43 +282,6 @@ class CellBindings:
     def route_key_id(self, binding: Binding) -> str:
         """The id of the key for the binding's route copies."""
         return self._vault.route_key_id(binding)
-
-    def key(self, binding: str) -> str:
-        """The key of a binding's record."""
-        return self._cell.key("binding", binding)
-
-    def answers(self, binding: Binding, now: int) -> tuple[list[str], list[Argument]]:
-        """The keys of the requests that the binding answers at a time; body hash and remaining life
-        (0: the binding's own) of each."""
-        keys: list[str] = []
-        args: list[Argument] = []
-        for place, each in enumerate(binding.requests):
-            left = each.time_ms + REMEMBERED_MS - now if place else 0
-            if left >= 0:
-                keys.append(self._request(binding.tenant, each.request_id))
-                args += (each.body_hash, left)
-        return keys, args
-
-    def _places(self, binding: Binding, order_tag: str) -> list[str]:
-        tenant, number = binding.tenant, binding.number
-        by_number = self._index(tenant, "number", number)
-        return [
-            self.key(binding.id),
-            self._cell.key("number", number),
-            self._cell.key("tags", number),
-            by_number,
-            self._index(tenant, "order", order_tag) if order_tag else by_number,
-            self._index(tenant, "party", binding.tag_a.hex()),
-            self._index(tenant, "party", binding.tag_b.hex()),
-            self._cell.key("expiry"),
-            self._cell.key("forget"),
-        ]
-
-    def _index(self, tenant: str, kind: str, value: str) -> str:
-        return self._cell.key("by", kind, tenant, value)
-
-    def _request(self, tenant: str, request_id: str) -> str:
-        return self._cell.key("request", tenant, request_id)
 
 
 def _sealings(stored: Stored) -> Sealings:

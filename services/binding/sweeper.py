@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal
 
 from services.binding.domain import Reason
+from services.binding.modes import unnamed
 from services.binding.ports import Stored, Sweeps, Unreadable
 from services.runtime.clock import Clock
 from services.runtime.errors import Unavailable
@@ -87,7 +88,7 @@ class Sweeper:
                 await self._put_off(b.id, now, outcome)
             elif outcome:  # else it was released, extended or forgotten by another hand
                 sequences.append(outcome)
-                due = b.terms.expire_ms if self._what == "expiry" else b.forget_ms
+                due = b.due_ms if self._what == "expiry" else b.forget_ms
                 self._lag.observe(max(0, now - due) / 1000)
         return len(sequences), max(sequences, default=0)
 
@@ -100,12 +101,16 @@ class Sweeper:
 
 
 def expiry(bindings: Sweeps, clock: Clock, metrics: Metrics) -> Sweeper:
-    """Releases bindings at their expiry, reason EXPIRED."""
+    """Releases bindings at their expiry, reason EXPIRED, and drops temporary callees."""
 
     async def release(found: Sequence[Stored], now: int) -> Sequence[int | Unreadable]:
-        return await bindings.expire(
-            [(each, each.binding.released(now, Reason.EXPIRED)) for each in found]
-        )
+        over = [each for each in found if each.binding.terms.expire_ms <= now]
+        ends = [(each, each.binding.released(now, Reason.EXPIRED)) for each in over]
+        named = [each for each in found if each.binding.terms.expire_ms > now]
+        changes = [(each, unnamed(each.binding, now)) for each in named]
+        done = [*await bindings.expire(ends), *await bindings.unname(changes)]
+        outcomes = dict(zip((each.binding.id for each in (*over, *named)), done, strict=True))
+        return [outcomes[each.binding.id] for each in found]
 
     return Sweeper("expiry", bindings, release, clock, metrics)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from services.binding.domain import Binding
-from services.binding.ports import Stored, Unreadable
+from services.binding.ports import Lost, Stored, Unreadable
 from services.binding.records import Records
 from services.binding.store import CellBindings, Put
 from services.runtime.cell import Argument, Cell
@@ -40,7 +40,9 @@ class CellSweeps:
         found: list[Stored | Unreadable | None] = []
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]
-            reply = await self._cell.call("get_many", [self._bindings.key(each) for each in some])
+            reply = await self._cell.call(
+                "get_many", [self._bindings.places.binding(each) for each in some]
+            )
             for record, order_tag in zip(reply[1::2], reply[2::2], strict=True):
                 found.append(self._opened(record, order_tag) if record else None)
         return found
@@ -55,6 +57,18 @@ class CellSweeps:
             return made
 
         return await self._many("release_many", put, ends)
+
+    async def unname(self, changes: Sequence[tuple[Stored, Binding]]) -> list[int | Unreadable]:
+        """See ports.Sweeps."""
+        return list(await asyncio.gather(*(self._unname(*change) for change in changes)))
+
+    async def _unname(self, old: Stored, new: Binding) -> int | Unreadable:
+        try:
+            return await self._bindings.change(old, new)
+        except Lost:
+            return 0
+        except (DataLoss, KeyDestroyed) as why:
+            return why
 
     async def forget(self, olds: Sequence[Stored]) -> Sequence[int | Unreadable]:
         """See ports.Sweeps."""

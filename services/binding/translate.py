@@ -5,14 +5,15 @@ no real number: a Binding has no field for one.
 """
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from axbridge.binding.v1 import binding_pb2, binding_service_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.binding import choices
-from services.binding.commands import Create, Find, Update
-from services.binding.domain import Binding, Direction, Terms
+from services.binding.commands import Create, Find, Name, Update, Upgrade
+from services.binding.domain import Binding, Direction, Mode, Terms
 from services.binding.fields import (
     CODE,
     CONTROL,
@@ -25,7 +26,14 @@ from services.binding.fields import (
     matched,
     page_size,
 )
-from services.binding.messages import DIRECTIONS, REASONS, consent_name, millis, timestamp
+from services.binding.messages import (
+    DIRECTIONS,
+    MODES,
+    REASONS,
+    consent_name,
+    millis,
+    timestamp,
+)
 from services.runtime.errors import InvalidArgument
 from services.runtime.ids import request_id
 from services.runtime.options import NONE
@@ -34,11 +42,13 @@ from services.runtime.phone import PhoneNumber, is_middle_number, parse_party
 _NAME: Final = re.compile(rf"tenants/({SEGMENT})/bindings/({UUID})", re.ASCII)
 _LONGEST_ORDER: Final = 64
 _LONGEST_DATA: Final = 512
+_EXTENSION_DIGITS: Final = 4
 _LONGEST_CALL: Final = 1440
 _STATES: Final = {
     True: binding_pb2.BINDING_STATE_ACTIVE,
     False: binding_pb2.BINDING_STATE_RELEASED,
 }
+_MODES: Final = {0: Mode.AXB, **{each.value: each for each in Mode}}
 _DIRECTIONS: Final = {0: Direction.BOTH, **{each.value: each for each in Direction}}
 
 
@@ -61,9 +71,15 @@ def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
     expire, life_ms = 0, _life(request)
     if not life_ms:
         expire = _expiry(request.HasField("expire_time"), request.expire_time)
+    mode = _MODES.get(request.mode)
+    if mode is None:
+        invalid("mode")
     options = choices.read(request.options, direction) if request.HasField("options") else NONE
+    choices.check_mode(request.options, mode)
+    if mode is Mode.AXE:
+        options = replace(options, sms=False)
     a = parse_party(request.number_a.e164, "number_a")
-    b = parse_party(request.number_b.e164, "number_b")
+    b = _party_b(request, mode)
     if a == b:
         raise InvalidArgument("PARTIES_EQUAL", "A and B are the same number")
     return Create(
@@ -80,9 +96,30 @@ def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
             max_call_minutes=request.max_call_minutes,
             customer_data=request.customer_data,
             options=options,
+            mode=mode,
         ),
         life_ms,
+        _extension_digits(request, mode),
     )
+
+
+def _party_b(request: binding_service_pb2.CreateBindingRequest, mode: Mode) -> PhoneNumber | None:
+    if mode is Mode.AXB:
+        return parse_party(request.number_b.e164, "number_b")
+    if request.HasField("number_b"):
+        raise InvalidArgument("NOT_FOR_MODE", "the mode has no B", field="number_b")
+    return None
+
+
+def _extension_digits(request: binding_service_pb2.CreateBindingRequest, mode: Mode) -> int:
+    digits = request.extension_digits
+    if mode is not Mode.AXE:
+        if digits:
+            raise InvalidArgument("NOT_FOR_MODE", "it has no extension", field="extension_digits")
+        return 0
+    if not 0 <= digits <= _EXTENSION_DIGITS:
+        invalid("extension_digits")
+    return digits or _EXTENSION_DIGITS
 
 
 def update(request: binding_service_pb2.UpdateBindingRequest) -> Update:
@@ -92,6 +129,22 @@ def update(request: binding_service_pb2.UpdateBindingRequest) -> Update:
         invalid("version")
     expire = _expiry(request.HasField("expire_time"), request.expire_time)
     return Update(tenant, binding, request_id(request.request_id), request.version, expire)
+
+
+def name_callee(request: binding_service_pb2.SetTemporaryCalleeRequest) -> Name:
+    """Raises InvalidArgument: REQUEST_ID_INVALID, PARTY_NUMBER_…, INVALID_FIELD."""
+    tenant, binding = name(request.name)
+    callee = parse_party(request.callee.e164, "callee") if request.HasField("callee") else None
+    return Name(tenant, binding, request_id(request.request_id), callee)
+
+
+def upgrade(request: binding_service_pb2.UpgradeBindingRequest) -> Upgrade:
+    """Raises InvalidArgument: REQUEST_ID_INVALID, PARTY_NUMBER_…, INVALID_FIELD."""
+    tenant, binding = name(request.name)
+    if request.version < 1:
+        invalid("version")
+    b = parse_party(request.number_b.e164, "number_b")
+    return Upgrade(tenant, binding, request_id(request.request_id), request.version, b)
 
 
 def renew(request: binding_service_pb2.RenewBindingRequest) -> tuple[str, str, int]:
@@ -145,7 +198,7 @@ def resource(binding: Binding) -> binding_pb2.Binding:
         name=f"tenants/{binding.tenant}/bindings/{binding.id}",
         number=f"numbers/{binding.number}",
         pool=terms.pool,
-        mode=binding_pb2.BINDING_MODE_AXB,
+        mode=MODES[terms.mode],
         state=_STATES[binding.live],
         release_reason=REASONS[binding.reason],
         order_id=terms.order_id,
@@ -162,6 +215,8 @@ def resource(binding: Binding) -> binding_pb2.Binding:
         consent_a=consent_name(binding.tenant, binding.consent_a),
         consent_b=consent_name(binding.tenant, binding.consent_b),
         drain_until=timestamp(binding.drain_ms),
+        extension=terms.options.extension,
+        callee_expire_time=timestamp(terms.options.callee_until_ms),
     )
 
 

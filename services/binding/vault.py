@@ -9,9 +9,9 @@ import hmac
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from axbridge.binding.v1 import binding_pb2, events_pb2
+from axbridge.binding.v1 import events_pb2
 
-from services.binding.domain import Binding
+from services.binding.domain import Binding, Mode
 from services.binding.messages import Copies, secrets_of, unsealed
 from services.runtime.choice import FIRST_CELL
 from services.runtime.keyring import KeyDestroyed, KeyRing
@@ -84,16 +84,12 @@ class Vault:
         return route_key_id(binding.tenant + self._place, _end(binding))
 
     def seal_new(
-        self, binding: Binding, a: PhoneNumber, b: PhoneNumber, route: RouteSeal
+        self, binding: Binding, a: PhoneNumber, b: PhoneNumber | None, route: RouteSeal
     ) -> Copies:
         """All copies of a new binding."""
-        evidence = self._evidence.seal(
-            binding.tenant,
-            _end(binding),
-            f"{a.e164} {b.e164}".encode(),
-            associated("binding-evidence", binding.tenant, binding.id),
-        )
-        return self._sealed(binding, a.e164.encode(), b.e164.encode(), route, evidence)
+        real_a, real_b = a.e164.encode(), b.e164.encode() if b else b""
+        evidence = self._seal_evidence(binding, real_a, real_b)
+        return self._sealed(binding, real_a, real_b, route, evidence)
 
     def seal_again(
         self,
@@ -102,22 +98,23 @@ class Vault:
         new: Binding,
         before: RouteSeal,
         after: RouteSeal,
+        b: PhoneNumber | None = None,
     ) -> Copies:
-        """The copies of a live binding at another version: numbers are opened and sealed at once.
-        The evidence copy is carried on, unless the end moved to another purge bucket."""
+        """The copies of a live binding for its next version, `b` being a new B's number. The
+        evidence copy stays, unless the end moves to another purge bucket or B is another."""
         assert copies.callee_a is not None
-        assert copies.callee_b is not None
-        a = open_sealed(before.key, copies.callee_a, _bound(old, "a"))
-        b = open_sealed(before.key, copies.callee_b, _bound(old, "b"))
-        evidence = copies.evidence
-        if evidence is None or not evidence.key_id.endswith(self.bucket(new)):
-            evidence = self._evidence.seal(
-                new.tenant,
-                _end(new),
-                a + b" " + b,
-                associated("binding-evidence", new.tenant, new.id),
-            )
-        return self._sealed(new, a, b, after, evidence)
+        real_a = open_sealed(before.key, copies.callee_a, _bound(old, "a"))
+        if b is not None:
+            real_b = b.e164.encode()
+        elif new.tag_b:
+            assert copies.callee_b is not None
+            real_b = open_sealed(before.key, copies.callee_b, _bound(old, "b"))
+        else:
+            real_b = b""
+        evidence, moved = copies.evidence, new.tag_b != old.tag_b
+        if evidence is None or moved or not evidence.key_id.endswith(self.bucket(new)):
+            evidence = self._seal_evidence(new, real_a, real_b)
+        return self._sealed(new, real_a, real_b, after, evidence)
 
     def seal_ended(self, binding: Binding, copies: Copies) -> Copies:
         """The copies of an ended binding: no callee, the rest for the purge bucket it has had."""
@@ -147,10 +144,15 @@ class Vault:
         suite = self._purge.suite(binding.tenant)
         return Copies(
             seal(route.key, route.key_id, a, _bound(binding, "a"), suite),
-            seal(route.key, route.key_id, b, _bound(binding, "b"), suite),
+            seal(route.key, route.key_id, b, _bound(binding, "b"), suite) if b else None,
             evidence,
             self._seal_secrets(binding, evidence),
         )
+
+    def _seal_evidence(self, binding: Binding, a: bytes, b: bytes) -> Sealed:
+        bound = associated("binding-evidence", binding.tenant, binding.id)
+        both = a + b" " + b if b else a
+        return self._evidence.seal(binding.tenant, _end(binding), both, bound)
 
     def _seal_secrets(self, binding: Binding, evidence: Sealed | None) -> Sealed:
         return self._purge.seal(
@@ -169,6 +171,13 @@ def _end(binding: Binding) -> datetime:
     return datetime.fromtimestamp(binding.terms.expire_ms / 1000, UTC)
 
 
+def _callers_of_a(binding: Binding) -> bytes:
+    """Who reaches A, as the router knows them: B by tag, or whoever dials an extension, or all."""
+    if binding.terms.mode is Mode.AXB:
+        return binding.tag_b
+    return binding.terms.options.extension.encode()
+
+
 def _bound(binding: Binding, side: Literal["a", "b"]) -> bytes:
     terms = binding.terms
     return route_associated(
@@ -176,11 +185,11 @@ def _bound(binding: Binding, side: Literal["a", "b"]) -> bytes:
         binding=binding.id,
         number=binding.number,
         version=binding.version,
-        mode=binding_pb2.BINDING_MODE_AXB,
+        mode=terms.mode.value,
         direction=terms.direction.value,
         max_call_minutes=terms.max_call_minutes,
         expire_ms=terms.expire_ms,
         side=side,
-        caller_tag=binding.tag_b if side == "a" else binding.tag_a,
+        caller_tag=_callers_of_a(binding) if side == "a" else binding.tag_a,
         options=terms.options.text,
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from services.router.domain import Kind, Leg
+from services.router.domain import Kind, Leg, Refusal
 
 ANSWERED, UNANSWERED, REFUSED, ABANDONED = 1, 2, 3, 4  # CallOutcome
 _NETWORK: Final = 3  # ReleaseSide
@@ -43,9 +43,16 @@ class DecisionFact:
     raw: bytes = field(compare=False, default=b"")
 
     @property
-    def order(self) -> tuple[bool, int, str, int]:
-        """Connected ones first, then by time; the rest breaks ties for good."""
-        return not self.connected, self.time_ms, self.journal, self.journal_sequence
+    def order(self) -> tuple[int, int, str, int]:
+        """Connected ones first, a question for the extension last, then by time; the rest breaks
+        ties for good."""
+        rank = 0 if self.connected else 2 if self.asked else 1
+        return rank, self.time_ms, self.journal, self.journal_sequence
+
+    @property
+    def asked(self) -> bool:
+        """The caller was asked for an extension: the call goes on."""
+        return self.reason == Refusal.EXTENSION_NEEDED
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -144,11 +151,13 @@ def record_of(state: CallState) -> CallRecord | None:
     decision = state.decision
     if decision is None:
         return None
+    if decision.asked and not (state.abandoned or _ends(state)):
+        return None
     if not decision.connected:
         return _record(decision, REFUSED, 0, 0, decision.time_ms, decision.q850_cause, _NETWORK)
     ring_ms = _first(state, Kind.RINGING)
     answer_ms = _first(state, Kind.ANSWERED)
-    ends = [p for p in state.progress if p.kind == Kind.ENDED]
+    ends = _ends(state)
     if not ends:
         return (
             _record(decision, ABANDONED, ring_ms, answer_ms, 0, 0, 0) if state.abandoned else None
@@ -158,6 +167,10 @@ def record_of(state: CallState) -> CallRecord | None:
     return _record(
         decision, outcome, ring_ms, answer_ms, end.event_ms, end.q850_cause, end.release_side
     )
+
+
+def _ends(state: CallState) -> list[ProgressFact]:
+    return [p for p in state.progress if p.kind == Kind.ENDED]
 
 
 def _record(

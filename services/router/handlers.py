@@ -7,8 +7,9 @@ leaves, and a decision says connect only if its callee was opened.
 from collections.abc import Callable
 
 from services.router.dialplan import is_short, parse_caller, parse_dialled
-from services.router.domain import Call, Decision, Progress, Refusal, Transfer, decide
+from services.router.domain import Call, Decision, Progress, Refusal, Transfer
 from services.router.ports import Found, KeyUnavailable, Opener, Platforms, Recorder, Routes
+from services.router.rule import decide, reached_by
 from services.runtime.clock import Clock
 
 _new = tuple.__new__  # without the detour over a named tuple's own: a third of its time
@@ -16,6 +17,9 @@ _FOREIGN, _INVALID = Refusal.BLOCK_FOREIGN, Refusal.DIALLED_INVALID
 # A number has one holder, so a call is sent on once; more only while directories disagree.
 _MOST_TRANSFERS = 3
 _NOTHING = Found((), "", b"", None)
+_NOT_BOUND, _NEEDED, _UNKNOWN = (
+    Refusal.NOT_BOUND, Refusal.EXTENSION_NEEDED, Refusal.EXTENSION_UNKNOWN,
+)  # fmt: skip
 
 
 class Router:
@@ -53,25 +57,28 @@ class Router:
 
     def explain(self, call: Call, at_ms: int | None = None) -> Decision:
         """Decides as of a time, default now. Nothing is recorded: connect nobody by it."""
-        _, _, calling, dialled, _, _ = call
+        _, _, calling, dialled, _, _, extension = call
         number, caller = parse_dialled(dialled), parse_caller(calling)
         e164 = caller if type(caller) is str else ""
         fresh_ms = self._fresh_ms()  # before the look-up: no younger than what that finds
-        found = _NOTHING if number is None else self._find(number, e164)
+        found = _NOTHING if number is None else self._find(number, e164, extension)
         now = self._now()  # after it: an entry is judged by the time it is used
         age_ms = now - fresh_ms
         if age_ms < 0:
             age_ms = 0
-        tenants, tenant, tag, entry = found
+        tenants, tenant, tag, entry, extensions = found
+        missing = (_UNKNOWN if extension else _NEEDED) if extensions else _NOT_BOUND
         if at_ms is not None:
             now = at_ms
-        refusal = decide(number, caller, age_ms > self._max_age_ms, tenants, entry, now)
+        stale = age_ms > self._max_age_ms
+        refusal = decide(number, caller, stale, tenants, entry, now, missing)
         callee, transfer = "", None
         if refusal is _FOREIGN or refusal is _INVALID:
             refusal, transfer = self._elsewhere(refusal, call, number)
         if refusal is None and number is not None and entry is not None:
             try:
-                callee = self._open(number, entry, tag)
+                who = tag if entry.caller_side else reached_by(entry)
+                callee = self._open(number, entry, who)
             except KeyUnavailable:
                 refusal = Refusal.KEY_UNAVAILABLE
             view = self._routes

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.router.domain import Decision, Refusal, treatment
+from services.router.domain import Decision, Refusal
+from services.router.rule import treatment
 from services.runtime.errors import DataLoss
 from services.runtime.keyring import KeyRing
 
@@ -51,7 +52,7 @@ def pack(decision: Decision) -> tuple[bytes, bytes]:
     """The frame's key, which is carrier and call id, and all else of the decision. Without a tenant
     there is no key to keep the caller under, and it is left out."""
     (
-        (carrier, call_id, _, _, trunk, _),
+        (carrier, call_id, _, _, trunk, _, _),
         time_ms,
         age_ms,
         number,

@@ -14,6 +14,11 @@ class Found(NamedTuple):
     tenant: str  # the entry's, or the only one of the block, or empty
     tag: bytes
     entry: Entry | None
+    extensions: bool = False  # without an entry: the number asks for an extension
+
+    def led_to(self, entry: Entry) -> "Found":
+        """The same caller, with an entry that is not its own."""
+        return self._replace(tenant=entry.tenant, entry=entry)
 
 
 class KeyUnavailable(Exception):
@@ -23,9 +28,10 @@ class KeyUnavailable(Exception):
 class Routes(Protocol):
     """The local view of all live routes."""
 
-    def find(self, number: str, caller: str) -> Found:
-        """What one snapshot says about the caller (E.164, or empty) on the number. Never waits for
-        the writer, and never fails because of it: without a view there are no tenants."""
+    def find(self, number: str, caller: str, extension: str = "") -> Found:
+        """What one snapshot says about the caller (E.164, or empty) on the number, or about the
+        extension that was dialled behind it. Never waits for the writer, and never fails
+        because of it: without a view there are no tenants."""
 
     @property
     def denying(self) -> Container[str]:
@@ -54,7 +60,8 @@ class Opener(Protocol):
     """Opens route copies."""
 
     def callee(self, number: str, entry: Entry, tag: bytes) -> str:
-        """The E.164 number of the entry's callee; `tag` is that of the number that calls.
+        """The E.164 number of the entry's callee; `tag` is that of the number that calls, or what
+        reaches the callee instead: an extension's digits, or nothing where anyone does.
 
         Raises:
             KeyUnavailable: it does not open, for whatever reason.

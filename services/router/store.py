@@ -1,7 +1,6 @@
 """The view in LMDB: one process writes it, every worker of the pod reads it.
 
-The writer applies records and their Kafka positions in one transaction. The reader takes one read
-transaction per call. Refuses to wait: a reader never waits for the writer, nor the other way round.
+Records and Kafka positions are applied in one transaction. Neither side ever waits for the other.
 
 Invariant: within a process no transaction is open while the map's size changes or the file is
 closed (LMDB's rule): the writer's lock is held over both, and the reader counts its transactions.
@@ -17,6 +16,7 @@ import lmdb
 
 from services.router import denials, view, viewfile
 from services.router.denials import Denial, DenialEnd
+from services.router.entries import unpack_entry
 from services.router.ports import Found
 from services.router.routekeys import DailyDrop, standing
 from services.router.view import Copy, Route, RouteKey, Tombstone
@@ -27,8 +27,7 @@ from services.runtime.parking import Parking
 from services.runtime.record import Record
 
 Applied = Route | Tombstone | RouteKey | Denial | DenialEnd
-_new: Final = tuple.__new__  # without the detour over a named tuple's own
-_unpack: Final = view.unpack_entry
+_new, _unpack = tuple.__new__, unpack_entry
 _NOTHING: Final = Found((), "", b"", None)
 _PAUSE_SECONDS: Final = 0.0001
 
@@ -179,33 +178,34 @@ class ViewReader:
         """See Routes."""
         return self._fresh_ms
 
-    def find(self, number: str, caller: str) -> Found:
+    def find(self, number: str, caller: str, extension: str = "") -> Found:
         """See Routes."""
         opened, txn = self._begin()
         if opened is None:
             return _NOTHING
         try:
-            key, digits = number.encode(), number[:11]
-            names = self._tenants.get(digits)
+            key = number.encode()
+            names = self._tenants.get(number[:11])
             if names is None:
-                block = txn.get(digits.encode(), None, opened.blocks)
+                block = txn.get(key[:11], None, opened.blocks)
                 if block is None:
                     return _NOTHING
-                names = self._tenants[digits] = [name for name, _ in view.tenants(block)]
-            first = b""
+                names = self._tenants[number[:11]] = [name for name, _ in view.tenants(block)]
+            first, own = b"", None
             if caller:
                 for tenant in names:  # one, but while a block changes hands
                     tag = self._party(tenant, caller)
                     slot = txn.get(key + tag, None, opened.slots)  # view.slot_key
                     if slot is not None:
-                        return _new(Found, (names, tenant, tag, _unpack(slot)))
+                        own = _new(Found, (names, tenant, tag, _unpack(slot), False))
+                        break
                     first = first or tag
-            # No party: what strangers of the number meet, if it is anything.
-            slot = txn.get(key, None, opened.slots)
-            if slot is not None:
-                entry = _unpack(slot)
-                return _new(Found, (names, entry.tenant, first, entry))
-            return Found(names, names[0], first, None)
+            if own is not None and not extension:
+                return own
+            get = LmdbTables(txn, opened.tables).get
+            slot, asks = view.beside(get, number, extension, stranger=own is None)
+            found = own or Found(names, names[0], first, None, asks)
+            return found if slot is None else found.led_to(_unpack(slot))
         finally:
             txn.abort()
             opened.reading.pop()

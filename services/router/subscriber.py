@@ -2,8 +2,8 @@
 
 Refuses what is no route (Malformed, so the record is parked). A mode or options that this build
 does not know pass: they are newer terms of a binding, which end the older ones, and `decide`
-refuses them. Invariant: a route that passes fits its key, has two different tags of 16 octets, and
-one callee for each tag while it is active.
+refuses them. Invariant: a route that passes fits its key and has tags of 16 octets, A's and B's two
+different ones; in mode AXB both, and one callee for each while it is active.
 """
 
 from typing import Final
@@ -49,7 +49,9 @@ def decode_route(record: Record) -> Route | Tombstone:
         or not (route.options.isascii() and len(route.options) <= _LONGEST_OPTIONS)
         or (route.number, route.binding) != (number, binding)
         or not 0 < len(route.tenant) <= _LONGEST_NAME
-        or not (len(route.tag_a) == len(route.tag_b) == 16 and route.tag_a != route.tag_b)
+        or not (len(route.tag_a) == 16 and len(route.tag_b) in (0, 16))
+        or route.tag_a == route.tag_b
+        or (route.mode == _AXB and not route.tag_b)
         or (route.mode == _AXB and active and not (route.callee_a.box and route.callee_b.box))
         or not 0 <= route.max_call_minutes <= 1440
         or not 0 <= route.direction <= 3

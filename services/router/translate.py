@@ -21,17 +21,18 @@ from services.router.domain import (
     Entry,
     Kind,
     Leg,
+    Mode,
     Progress,
     Refusal,
     Side,
-    options_of,
-    treatment,
 )
+from services.router.rule import EXTENSION_DIGITS, TREATMENT, options_of, treatment
 from services.runtime.errors import InvalidArgument
 
 _CARRIER: Final = re.compile(r"[a-z0-9-]{1,32}", re.ASCII).fullmatch
 _CALL_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII).fullmatch
 _TRUNK: Final = re.compile(r"[!-~]{0,64}", re.ASCII).fullmatch
+_DIALLED_ON: Final = re.compile(r"[0-9*#]{1,16}", re.ASCII).fullmatch
 _LEGS: Final = frozenset[int](Leg)
 _KINDS: Final = frozenset[int](Kind)
 MOST_ITEMS: Final = 1000  # of a batch
@@ -65,9 +66,12 @@ def call_from(request: router_service_pb2.RouteCallRequest) -> Call:
         " " in call_id
     ):
         _invalid("call_id")
-    path = request.transferred_by
+    path, extension = request.transferred_by, request.extension
     transferred_by = _path_from(path) if path else ()
-    return _new(Call, (carrier, call_id, request.caller, request.dialled, trunk, transferred_by))
+    if extension and _DIALLED_ON(extension) is None:
+        _invalid("extension")
+    caller, dialled = request.caller, request.dialled
+    return _new(Call, (carrier, call_id, caller, dialled, trunk, transferred_by, extension))
 
 
 def _path_from(path: Sequence[str]) -> tuple[str, ...]:
@@ -117,6 +121,10 @@ def response_from(decision: Decision) -> router_service_pb2.RouteCallResponse:
         transfer.platform, transfer.endpoint, path = decision.transfer
         transfer.transferred_by.extend(path)
         return answer
+    if refusal is Refusal.EXTENSION_NEEDED:
+        answer.collect.announcement = TREATMENT[refusal][1]
+        answer.collect.max_digits = EXTENSION_DIGITS
+        return answer
     if refusal is not None or entry is None:
         refuse = answer.refuse
         refuse.reason = refusal or 0  # type: ignore[assignment]
@@ -154,7 +162,7 @@ def explanation_from(decision: Decision) -> router_service_pb2.ExplainRouteRespo
     if decision.tenant:
         explained.tenant = f"tenants/{decision.tenant}"
     entry = decision.entry
-    if entry is None or not entry.caller_side:
+    if entry is None or (not entry.caller_side and entry.mode == Mode.AXB):
         return explained
     explained.binding = f"tenants/{entry.tenant}/bindings/{entry.binding}"
     explained.binding_version = entry.version

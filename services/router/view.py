@@ -9,15 +9,16 @@ follows it (a relay that was frozen) revives nothing. Replaying any prefix chang
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from services.router.domain import Entry, Side
+from services.router.domain import Entry, Mode, Side
+from services.router.entries import entries, pack_entry, unpack_entry
 from services.runtime.errors import contradicted
-from services.runtime.options import parse
+from services.runtime.options import NONE, parse
 
-FORMAT: Final = 3  # of keys and values below; another format is rebuilt from Kafka
+FORMAT: Final = 4  # of keys and values below; another format is rebuilt from Kafka
 
 ROWS, SLOTS, BLOCKS, KEYS, GRAVES = b"rows", b"slots", b"blocks", b"keys", b"graves"
 TABLES: Final = (ROWS, SLOTS, BLOCKS, KEYS, GRAVES)
@@ -27,13 +28,8 @@ _BURIED: Final = 3  # a row's state: 1 active, 2 released
 _ROW: Final = struct.Struct(">BQQB")  # state, version, latest expiry seen, length of the tenant
 # Behind it: the tenant, then whose slots it is in, each with its length.
 _BLOCK: Final = struct.Struct(">IB")  # rows, length of the tenant that follows
-# Whole length, active, side, mode, direction, minutes, expiry, version, lease epoch, lengths of
-# tenant, binding, industry id and key id (in characters: they are decoded at once), of box and
-# options; these follow. Fixed places: read on every call.
-_ENTRY: Final = struct.Struct(">HBBBBHQQQBBHBHH")
-_ENTRY_SIZE: Final = _ENTRY.size
+_TAG: Final = 16
 ANYONE: Final = b""  # in place of a tag: the slot of a caller who has none on the number
-_new: Final = tuple.__new__  # without the detour over a named tuple's own: a third of its time
 
 
 class Tables(Protocol):
@@ -120,9 +116,12 @@ def _route(tables: Tables, route: Route) -> bool:
             _forget(tables, route.number, route.binding, row)
     tenant = route.tenant.encode()
     slots = _slots(route)
-    whose = b"".join(len(who).to_bytes(1) + who for who, _, _ in slots)
+    whose = [who for who, _, _ in slots]
     head = _ROW.pack(1 if route.active else 2, route.version, until, len(tenant))
-    tables.put(ROWS, key, head + tenant + whose)
+    packed = b"".join(len(who).to_bytes(1) + who for who in whose)
+    tables.put(ROWS, key, head + tenant + packed)
+    if route.active:
+        _ask(tables, route.number, whose, 1)
     _count(tables, route.number[:11].encode(), tenant, 1)
     for who, side, callee in slots:
         _enter(tables, slot_key(route.number, who), pack_entry(_entry(route, side, callee)))
@@ -150,14 +149,34 @@ _NOBODY: Final = Copy("", b"")
 def _slots(route: Route) -> list[tuple[bytes, Side, Copy]]:
     """Who may dial the number because of the route: in whose slot, as which side, and whom they
     reach. Of an unknown mode the parties too, so that they hear that it is not supported."""
-    slots = [(route.tag_a, Side.A, route.callee_b), (route.tag_b, Side.B, route.callee_a)]
+    slots = [(route.tag_a, Side.A, route.callee_b)]
     try:
-        stranger = parse(route.options).stranger
+        options = parse(route.options)
     except ValueError:
-        stranger = ""
-    if stranger and route.active:
+        options = NONE
+    if route.mode == Mode.AX:
+        return [*slots, (ANYONE, Side.UNKNOWN, route.callee_a)]
+    if route.mode == Mode.AXE:
+        reached = [(options.extension.encode(), Side.UNKNOWN, route.callee_a)]
+        return [*slots, *(reached if options.extension else [])]
+    if route.tag_b:
+        slots.append((route.tag_b, Side.B, route.callee_a))
+    if options.stranger and route.active:
         slots.append((ANYONE, Side.UNKNOWN, _NOBODY))
     return slots
+
+
+def _ask(tables: Tables, number: str, whose: Iterable[bytes], by: int) -> None:
+    """Counts the live extensions of the number, so that a stranger is asked for one. The count
+    stands beside the blocks', under all 15 digits."""
+    if not any(0 < len(who) < _TAG for who in whose):
+        return
+    key = number.encode()
+    count = int.from_bytes(tables.get(BLOCKS, key) or b"") + by
+    if count:
+        tables.put(BLOCKS, key, count.to_bytes(4))
+    else:
+        tables.delete(BLOCKS, key)
 
 
 def _tombstone(tables: Tables, tombstone: Tombstone) -> bool:
@@ -199,15 +218,20 @@ def purge(tables: Tables, now_ms: int, limit: int = 100) -> int:
 
 
 def _forget(tables: Tables, number: str, binding: str, row: bytes) -> None:
-    """Takes a binding out of the slots that its row names and out of its block's count."""
+    """Takes a binding out of the slots that its row names and out of the counts."""
     at = _ROW.size + row[_ROW.size - 1]
     _count(tables, number[:11].encode(), row[_ROW.size : at], -1)
+    whose = []
     while at < len(row):
-        at, end = at + 1, at + 1 + row[at]
-        key = slot_key(number, row[at:end])
+        end = at + 1 + row[at]
+        whose.append(row[at + 1 : end])
+        at = end
+    if row[0] == 1:
+        _ask(tables, number, whose, -1)
+    for who in whose:
+        key = slot_key(number, who)
         others = [e for e in entries(tables.get(SLOTS, key) or b"") if e.binding != binding]
         _store_slot(tables, key, others)
-        at = end
 
 
 def _enter(tables: Tables, key: bytes, packed: bytes) -> None:
@@ -250,42 +274,21 @@ def tenants(block: bytes) -> Iterator[tuple[str, int]]:
         yield block[at - length : at].decode(), rows
 
 
+def beside(
+    get: Callable[[bytes, bytes], bytes | None], number: str, extension: str, *, stranger: bool
+) -> tuple[bytes | None, bool]:
+    """The slot that counts beside a party's own: before it, that of whom an extension leads to; for
+    a stranger, what is for anyone. Without one: whether the number asks for an extension."""
+    for who in [*([extension.encode()] if extension else []), *([ANYONE] if stranger else [])]:
+        slot = get(SLOTS, slot_key(number, who))
+        if slot is not None:
+            return slot, False
+    return None, stranger and get(BLOCKS, number.encode()) is not None
+
+
 def slot_key(number: str, who: bytes) -> bytes:
-    """Where the entries of a caller's tag, or of ANYONE, on a number stand."""
+    """Where the entries of a caller's tag, an extension's digits or ANYONE on a number stand."""
     return number.encode() + who
-
-
-def pack_entry(entry: Entry) -> bytes:
-    """An entry as it stands in a slot."""
-    names = entry.tenant, entry.binding, entry.industry_id, entry.key_id
-    text, box, options = "".join(names).encode(), entry.box, entry.options.encode()
-    return _ENTRY.pack(
-        _ENTRY_SIZE + len(text) + len(box) + len(options), entry.active, entry.caller_side,
-        entry.mode, entry.direction, entry.max_call_minutes, entry.expire_ms, entry.version,
-        entry.lease_epoch, *map(len, names), len(box), len(options),
-    ) + text + box + options  # fmt: skip
-
-
-def unpack_entry(slot: bytes, at: int = 0) -> Entry:
-    """The entry at a place of a slot; the first is the one that counts."""
-    (whole, active, side, mode, direction, minutes, expire, version, epoch, a, binding, industry,
-     _, box, options) = _ENTRY.unpack_from(slot, at)  # fmt: skip
-    b, end = a + binding, at + whole - options
-    c, start = b + industry, end - box
-    names = slot[at + _ENTRY_SIZE : start].decode()
-    return _new(Entry, (
-        names[:a], names[a:b], version, active == 1, side, mode, direction, minutes, expire, epoch,
-        names[b:c], names[c:], slot[start:end], slot[end : at + whole].decode() if options else "",
-    ))  # fmt: skip
-
-
-def entries(slot: bytes) -> list[Entry]:
-    """All entries of a slot, the best first."""
-    found, at = [], 0
-    while at < len(slot):
-        found.append(unpack_entry(slot, at))
-        at += int.from_bytes(slot[at : at + 2])
-    return found
 
 
 def _row_key(number: str, binding: str) -> bytes:

@@ -1,4 +1,5 @@
-"""A binding's options as one value, and as the one text that its route copies are bound to.
+"""A binding's options as one value, and as the one text that its route copies are bound to; with
+what its mode adds to them.
 
 binding writes the text, a router reads it. Pure but for the zone files. Refuses a text that it does
 not know whole: a reader that meets an option of a later version must not guess what it allows.
@@ -15,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 _WINDOW: Final = re.compile(r"([1-7]{1,7})@([0-9]{1,4})-([0-9]{1,4})", re.ASCII)
 _CODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
+_EXTENSION: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 _DAY_MINUTES: Final = 1440
 MAX_WINDOWS: Final = 21  # three a day
@@ -55,6 +57,10 @@ class Options:
     stranger_play: bool = False  # answers, plays it and releases, instead of refusing
     after: str = ""  # announcement once it has ended
     sliding_seconds: int = 0  # a call moves the end at least so far behind it
+    callback_seconds: int = 0  # AXE: how long A reaches the last caller
+    # What the mode makes of it, not chosen by anybody.
+    extension: str = ""  # AXE
+    callee_until_ms: int = 0  # AX: until when the temporary callee stands
 
     @cached_property
     def text(self) -> str:
@@ -128,7 +134,7 @@ def _read(name: str, value: str) -> object:
         if _NUMBER.fullmatch(value) is None:
             raise ValueError("a number")
         return int(value)
-    if name != "zone" and not is_code(value):
+    if name != "zone" and not (is_extension if name == "extension" else is_code)(value):
         raise ValueError("a code")
     return value
 
@@ -152,6 +158,11 @@ def window(days: str, start: int, end: int) -> Window:
 def is_code(text: str) -> bool:
     """Whether it may name an announcement."""
     return _CODE.fullmatch(text) is not None
+
+
+def is_extension(text: str) -> bool:
+    """Whether it is 1 to 4 digits."""
+    return _EXTENSION.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from axbridge.allocator.v1 import number_pb2
-from axbridge.binding.v1 import binding_pb2, events_pb2
+from axbridge.binding.v1 import binding_pb2, binding_service_pb2, events_pb2
 from axbridge.type.v1.phone_number_pb2 import PhoneNumber
 
 from deploy.local.compaction import contents
@@ -262,3 +262,81 @@ async def test_random_bytes_are_refused_not_fatal(w: World) -> None:
         for raw in (b"\xff" * 40, b"\x0a\x05abc", bytes(range(256))):
             assert (await refusal(call(raw, timeout=5))).startswith("INVALID_ARGUMENT")
     assert (await w.create()).pool == POOL
+
+
+async def test_ax_with_a_callee_becomes_a_pair(w: World) -> None:
+    made = await w.create(mode=binding_pb2.BINDING_MODE_AX, number_b=None)
+    assert (made.mode, made.extension) == (binding_pb2.BINDING_MODE_AX, "")
+    wish = binding_service_pb2.SetTemporaryCalleeRequest(
+        name=made.name, request_id=str(uuid.uuid4()), callee=phone(C)
+    )
+    named = await w.stub.SetTemporaryCallee(wish, timeout=10)
+    assert named.callee_expire_time.seconds - named.update_time.seconds == 60
+    assert await w.stub.SetTemporaryCallee(wish, timeout=10) == named
+    upgrade = binding_service_pb2.UpgradeBindingRequest(
+        name=made.name, request_id=str(uuid.uuid4()), version=2, number_b=phone(B)
+    )
+    pair = await w.stub.UpgradeBinding(upgrade, timeout=10)
+    assert (pair.mode, pair.version) == (binding_pb2.BINDING_MODE_AXB, 3)
+    assert not pair.HasField("callee_expire_time")
+    assert list((await w.list(party=phone(B))).bindings) == [pair]
+    for call in (
+        w.stub.SetTemporaryCallee(
+            binding_service_pb2.SetTemporaryCalleeRequest(
+                name=made.name, request_id=str(uuid.uuid4())
+            ),
+            timeout=10,
+        ),
+        w.create(mode=binding_pb2.BINDING_MODE_AXE, number_b=None),
+        w.create(mode=binding_pb2.BINDING_MODE_AX),
+    ):
+        assert await refusal(call) in (
+            "FAILED_PRECONDITION MODE_DIFFERS",
+            "FAILED_PRECONDITION MODE_NOT_FOR_POOL",
+            "INVALID_ARGUMENT NOT_FOR_MODE",
+        )
+
+
+async def test_extensions_of_one_number_differ(w: World) -> None:
+    w.allocator.policy = number_pb2.POOL_POLICY_SHARED
+    number = f"7001{uuid.uuid4().int % 10**11:011d}"
+    w.allocator.next = [number] * 10
+    made = await asyncio.gather(*(
+        w.create(
+            mode=binding_pb2.BINDING_MODE_AXE, extension_digits=1, number_b=None,
+            number_a=phone(f"+86138{n:08d}"),
+        )
+        for n in range(10)
+    ))  # fmt: skip
+    assert sorted(each.extension for each in made) == list("0123456789")
+    assert {each.number for each in made} == {f"numbers/{number}"}
+    assert await refusal(w.create(mode=binding_pb2.BINDING_MODE_AXE, number_b=None)) == "OK"
+    assert (
+        await refusal(w.create(mode=binding_pb2.BINDING_MODE_AX, number_b=None))
+        == "FAILED_PRECONDITION MODE_NOT_FOR_POOL"
+    )
+
+
+async def test_a_party_holds_five_numbers_of_ax(w: World) -> None:
+    wishes = [w.create(mode=binding_pb2.BINDING_MODE_AX, number_b=None) for _ in range(7)]
+    answers = await asyncio.gather(*map(refusal, wishes))
+    assert sorted(answers) == ["FAILED_PRECONDITION PARTY_FULL"] * 2 + ["OK"] * 5
+
+
+async def test_a_relative_expiry_and_options_are_shown(w: World) -> None:
+    options = binding_pb2.BindingOptions(time_zone="Asia/Shanghai")
+    options.windows.add(start_minute=540, end_minute=1080)
+    options.sliding_life.seconds = 7200
+    made = await w.create(expire_time=None, life={"seconds": 3600}, options=options)
+    assert made.options == options
+    assert made.expire_time.seconds - made.create_time.seconds == 3600
+    renewal = binding_service_pb2.RenewBindingRequest(name=made.name, call_time=made.create_time)
+    longer = await w.stub.RenewBinding(renewal, timeout=10)
+    assert longer.expire_time.seconds - made.create_time.seconds == 7200
+    assert await w.stub.RenewBinding(renewal, timeout=10) == longer
+    plain = await w.create()
+    renewal.name = plain.name
+    assert (
+        await refusal(w.stub.RenewBinding(renewal, timeout=10))
+        == "FAILED_PRECONDITION BINDING_NOT_SLIDING"
+    )

@@ -266,7 +266,7 @@ async def test_what_can_never_be_read_keeps_no_bucket_from_its_end(valkey_url: s
             ready.on("binding.state.v1")[0].value or b""
         ).binding
         record.route.options = "nonsense"
-        key = ready.bindings.key(made.id)
+        key = ready.bindings.places.binding(made.id)
         await ready.cell.redis.hset(key, "r", record.SerializeToString())
         [purged] = await Purging(ready).purger.purge()
         assert purged.dropped_bindings == 0

@@ -7,18 +7,20 @@ from dataclasses import replace
 import pytest
 from axbridge.binding.v1 import events_pb2
 
-from services.binding.domain import Answered, Binding, Lease, Reason
+from services.binding import modes
+from services.binding.domain import Answered, Binding, Lease, Mode, Reason
 from services.binding.messages import timestamp
 from services.binding.ports import Stored
 from services.runtime.clock import ManualClock, SystemClock
 from services.runtime.envelope import header_int
 from services.runtime.errors import Malformed
 from services.runtime.ids import TimeOrderedIds
+from services.runtime.options import Options
 from services.runtime.phone import PhoneNumber
 from services.runtime.record import Record
 from tests.component.binding_world import until
 from tests.unit.binding.cells import ReadyCell, ready_cell
-from tests.unit.binding.memory import DAY_MS, binding
+from tests.unit.binding.memory import DAY_MS, binding, terms
 
 pytestmark = pytest.mark.both_stores
 
@@ -42,7 +44,8 @@ async def create(cell: ReadyCell, epoch: int, **changes: object) -> Binding:
     made = replace(made, **changes)  # type: ignore[arg-type]
     lease = Lease(made.number, epoch, CLOCK.epoch_ms() + 9000, made.exclusive, made.cooling_ms)
     tag = cell.tags.order(made.tenant, made.terms.order_id)
-    await cell.bindings.published(await cell.bindings.create(made, A, B, tag, lease), 5)
+    b = B if made.tag_b else None
+    await cell.bindings.published(await cell.bindings.create(made, A, b, tag, lease), 5)
     return made
 
 
@@ -80,6 +83,35 @@ async def lived(cell: ReadyCell) -> None:
     assert isinstance(sequence, int)
     await cell.bindings.published(sequence, 5)
     await create(cell, 7, number=gone.number)
+    await modes_lived(cell)
+
+
+async def modes_lived(cell: ReadyCell) -> None:
+    """AX with a callee, upgraded, and ended; an extension, one that rests and one that went."""
+    now = CLOCK.epoch_ms()
+    alone = {"tag_b": b"", "terms": terms(ManualClock(CLOCK.now()), mode=Mode.AX)}
+    await create(cell, 11, **alone)
+    for epoch in (12, 13):
+        old = await read(cell, await create(cell, epoch, **alone))
+        named = modes.named(old.binding, b"y" * 16, Answered(IDS.new(), b"u" * 16, now, 0))
+        await cell.bindings.published(await cell.bindings.change(old, named, B), 5)
+    old = await read(cell, old.binding)
+    pair = modes.upgraded(old.binding, 2, b"z" * 16, Answered(IDS.new(), b"u" * 16, now, 0))
+    await cell.bindings.published(await cell.bindings.change(old, pair, B), 5)
+    await release(cell, await create(cell, 14, **alone))
+    for epoch, extension, cooling_ms in ((17, "1", 60_000), (16, "2", 60_000), (15, "3", 0)):
+        options = Options(extension=extension, sms=False)
+        axe = terms(ManualClock(CLOCK.now()), mode=Mode.AXE, options=options)
+        made = await create(
+            cell, epoch, tag_b=b"", terms=axe, exclusive=False, number="700100000099998",
+            cooling_ms=cooling_ms,
+        )  # fmt: skip
+        if extension == "2":
+            await release(cell, made)
+    await release(cell, made, now - DAY_MS - 1000)
+    [sequence] = await cell.sweeps.forget([await read(cell, made)])
+    assert isinstance(sequence, int)
+    await cell.bindings.published(sequence, 5)
 
 
 async def test_a_lost_cell_is_what_it_was(cell: ReadyCell) -> None:
@@ -139,11 +171,11 @@ def compacted(records: list[Record]) -> list[Record]:
 
 async def test_a_store_that_is_behind_kafka_is_brought_forward(cell: ReadyCell) -> None:
     made = await create(cell, 1)
-    behind = await cell.cell.redis.dump(cell.bindings.key(made.id))
+    behind = await cell.cell.redis.dump(cell.bindings.places.binding(made.id))
     await change(cell, made)
     now = await read(cell, made)
     assert behind is not None
-    await cell.cell.redis.restore(cell.bindings.key(made.id), 0, behind, replace=True)
+    await cell.cell.redis.restore(cell.bindings.places.binding(made.id), 0, behind, replace=True)
     await cell.begin(2, cell.records)
     assert (await read(cell, made)).binding == now.binding
 

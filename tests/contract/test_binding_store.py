@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.binding.domain import Answered, Binding, Direction, Lease, Reason, Terms
+from services.binding import modes
+from services.binding.domain import Answered, Binding, Direction, Lease, Mode, Reason, Terms
 from services.binding.ports import Index, LeaseRefused, Lost, Stored, Swept, Taken
 from services.runtime.clock import ManualClock
+from services.runtime.errors import FailedPrecondition
 from services.runtime.ids import TimeOrderedIds
 from services.runtime.options import Options
 from services.runtime.phone import PhoneNumber
@@ -145,6 +147,82 @@ async def test_a_shared_number_takes_two_hundred_pairs(s: Subject) -> None:
     ]
     outcomes = await asyncio.gather(*(s.refused(each) for each in made))
     assert sorted(outcomes) == [""] * 200 + ["NUMBER_FULL"]
+
+
+def ax(s: Subject, number: int, **changes: object) -> Binding:
+    made = s.new(1, 0, number=f"70010000001{number:04d}", tag_b=b"", **changes)
+    return replace(made, terms=replace(made.terms, mode=Mode.AX))
+
+
+async def test_a_party_holds_five_numbers_of_ax(s: Subject) -> None:
+    made = [ax(s, number) for number in range(8)]
+    outcomes = await asyncio.gather(*(s.refused(each) for each in made), return_exceptions=True)
+    full = [each for each in outcomes if isinstance(each, FailedPrecondition)]
+    assert [each.reason for each in full] == ["PARTY_FULL"] * 3
+    assert outcomes.count("") == 5
+    held = [each for each, outcome in zip(made, outcomes, strict=True) if outcome == ""]
+    await s.release(held[0])
+    assert await s.refused(ax(s, 20)) == ""
+    other = replace(ax(s, 21), tag_a=bytes([9]) * 16)
+    assert await s.refused(other) == ""
+    old = await s.read(held[1])
+    request = Answered(str(uuid.uuid4()), b"u" * 16, s.now(), 0)
+    await s.store.change(old, modes.upgraded(old.binding, 1, b"z" * 16, request), B)
+    assert await s.refused(ax(s, 22)) == ""  # a pair does not count
+    with pytest.raises(FailedPrecondition):
+        await s.create(ax(s, 23))
+
+
+async def test_an_upgraded_binding_is_found_by_its_new_party_and_a_callee_is_not(
+    s: Subject,
+) -> None:
+    made = ax(s, 1, cooling_ms=100)
+    await s.create(made)
+    old = await s.read(made)
+    named = modes.named(old.binding, b"y" * 16, Answered("r1" * 18, b"u" * 16, s.now(), 0))
+    await s.store.change(old, named, B)
+    assert (await s.read(made)).binding == named
+    assert await s.store.page(TENANT, Index("party", (b"y" * 16).hex()), "", 9) == []
+    old = await s.read(made)
+    pair = modes.upgraded(named, 2, b"z" * 16, Answered("r2" * 18, b"u" * 16, s.now(), 0))
+    await s.store.change(old, pair, A)
+    assert await s.store.page(TENANT, Index("party", (b"z" * 16).hex()), "", 9) == [made.id]
+    await s.release(made)
+    await s.wait(150)  # nobody is left on it: neither the callee nor the parties
+    for tag in (b"y" * 16, b"z" * 16, made.tag_a):
+        again = s.new(0, number=made.number, tag_b=tag, cooling_ms=0)
+        assert await s.refused(again) == ""
+        await s.release(again)
+
+
+def axe(s: Subject, a: int, extension: str, **changes: object) -> Binding:
+    made = s.new(a, 0, tag_b=b"", exclusive=False, **changes)
+    options = Options(extension=extension, sms=False)
+    return replace(made, terms=replace(made.terms, mode=Mode.AXE, options=options))
+
+
+async def test_an_extension_stands_once_on_a_number_and_rests(s: Subject) -> None:
+    first = axe(s, 1, "7")
+    await s.create(first)
+    assert await s.refused(axe(s, 2, "7")) == "EXTENSION_TAKEN"
+    assert await s.refused(axe(s, 1, "8")) == "PARTY_ON_NUMBER"
+    assert await s.refused(s.new(1, 3, exclusive=False)) == "PARTY_ON_NUMBER"
+    assert await s.refused(axe(s, 2, "07")) == ""
+    assert await s.store.extension(first, 1, 7) == "8"
+    assert await s.store.extension(first, 2, 7) == "08"
+    await s.release(first)
+    assert await s.refused(axe(s, 5, "7")) == "EXTENSION_TAKEN"
+    await s.wait(400)
+    assert await s.store.extension(first, 1, 7) == "7"
+    assert await s.refused(axe(s, 5, "7")) == ""
+
+
+async def test_extensions_of_a_number_come_to_an_end(s: Subject) -> None:
+    for digit in range(10):
+        assert await s.refused(axe(s, digit, str(digit))) == ""
+    more = axe(s, 0, "")
+    assert await s.store.extension(more, 1, 3) is None
+    assert await s.store.extension(replace(more, number=X[:-1] + "2"), 1, 3) == "3"
 
 
 async def test_a_change_is_compare_and_set(s: Subject) -> None:

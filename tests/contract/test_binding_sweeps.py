@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from axbridge.binding.v1 import events_pb2
 
-from services.binding.domain import Answered, Binding, Lease, Reason
+from services.binding import modes
+from services.binding.domain import Answered, Binding, Lease, Mode, Reason
 from services.binding.ports import Index, Stored, Sweeps, Swept
 from services.runtime.clock import ManualClock
 from services.runtime.errors import DataLoss
@@ -35,16 +36,17 @@ class Subject:
     sweeps: Sweeps
     epoch: int = 0
 
-    async def create(self, life_ms: int = -1000) -> Binding:
+    async def create(self, life_ms: int = -1000, mode: Mode = Mode.AXB) -> Binding:
         self.epoch += 1
         now = now_ms()
-        some = replace(terms(ManualClock()), expire_ms=now + life_ms)
+        some = replace(terms(ManualClock()), expire_ms=now + life_ms, mode=mode)
+        tag_b = b"" if mode is Mode.AX else b"b" * 16
         made = Binding(
-            TENANT, IDS.new(), f"7001000{self.epoch:08d}", some, b"a" * 16, b"b" * 16, self.epoch,
+            TENANT, IDS.new(), f"7001000{self.epoch:08d}", some, b"a" * 16, tag_b, self.epoch,
             300, True, now, now, (Answered(str(uuid.uuid4()), b"h" * 16, now, 1),),
         )  # fmt: skip
         lease = Lease(made.number, made.lease_epoch, now + 60_000, True, 300)
-        await self.store.create(made, A, B, b"o" * 16, lease)
+        await self.store.create(made, A, B if tag_b else None, b"o" * 16, lease)
         return made
 
     async def stored(self, *made: Binding) -> list[Stored]:
@@ -90,6 +92,23 @@ async def test_those_that_have_expired_end_once_and_the_others_stay(s: Subject) 
     assert await s.due("expiry") == []
 
 
+async def test_a_callee_is_due_when_its_minute_is_over(s: Subject) -> None:
+    made = await s.create(FAR_MS, mode=Mode.AX)
+    [old] = await s.stored(made)
+    request = Answered(str(uuid.uuid4()), b"u" * 16, now_ms() - 65_000, 0)
+    named = modes.named(old.binding, b"y" * 16, request)
+    await s.store.change(old, named, B)
+    assert await s.due("expiry") == [made.id]
+    [old] = await s.stored(made)
+    change = (old, modes.unnamed(named, now_ms()))
+    [sequence] = await s.sweeps.unname([change])
+    assert sequence
+    assert await s.sweeps.unname([change]) == [0]
+    assert await s.due("expiry") == []
+    [left] = await s.stored(made)
+    assert (left.binding.tag_b, left.binding.live, left.binding.version) == (b"", True, 3)
+
+
 async def test_what_is_forgotten_is_gone_with_its_request(s: Subject) -> None:
     old, young = await s.create(), await s.create()
     [one, other] = await s.stored(old, young)
@@ -121,7 +140,7 @@ async def test_records_that_do_not_open_say_so_and_the_others_open(valkey_url: s
     async with ready_cell(valkey_url) as ready:
         s = Subject(ready.bindings, ready.sweeps)
         first, second = await s.create(), await s.create()
-        key = ready.bindings.key(first.id)
+        key = ready.bindings.places.binding(first.id)
         raw: Any = await ready.cell.redis.hget(key, "r")
         record = events_pb2.BindingRecord.FromString(raw)
         record.secrets.box = record.secrets.box[:-1] + bytes([record.secrets.box[-1] ^ 1])

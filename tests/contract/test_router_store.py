@@ -22,7 +22,7 @@ from tests.unit.router.memoryview import MemoryView
 from tests.unit.router.routes import NUMBER, route, tombstone
 
 TAGGER = PlainTagger()
-A, B, C = "+8613812345678", "+8613912345678", "+8618612345678"
+A, B, C, D = "+8613812345678", "+8613912345678", "+8618612345678", "+8618712345678"
 TAGS = (TAGGER.party("t1", A), TAGGER.party("t1", B))
 
 
@@ -35,8 +35,8 @@ class LmdbView:
         reader.open(folder)
         self.apply, self.positions = self.writer.apply, self.writer.positions
 
-    def find(self, number: str, caller: str) -> Found:
-        found: Found = self._reader.call("find", number, caller)
+    def find(self, number: str, caller: str, extension: str = "") -> Found:
+        found: Found = self._reader.call("find", number, caller, extension)
         return found
 
     def denied(self, number: str, tenant: str, tag: bytes, callee: str, now_ms: int) -> bool:
@@ -103,6 +103,32 @@ def test_a_block_of_two_tenants_is_searched_for_both(view: MemoryView | LmdbView
     feed(view.apply, route(tags=TAGS), route("b2", tenant="t2", number=other, tags=tags))
     assert view.find(NUMBER, A).tenant == "t1"
     assert view.find(other, A).tenant == "t2"
+
+
+def test_who_is_no_party_meets_an_extension_or_what_is_for_anyone(
+    view: MemoryView | LmdbView,
+) -> None:
+    other, tag_c = NUMBER[:-1] + "3", TAGGER.party("t1", C)
+    feed(
+        view.apply,
+        route(tags=TAGS),
+        route("b2", mode=4, tags=(tag_c, b""), options="extension=12"),
+        route("b3", mode=2, number=other, tags=(TAGS[0], b"")),
+    )
+
+    def binding(caller: str, number: str, extension: str = "") -> object:
+        found = view.find(number, caller, extension)
+        return found.extensions if found.entry is None else found.entry.binding
+
+    assert [binding(who, NUMBER) for who in (A, C, D, "")] == ["b1", "b2", True, True]
+    assert [binding(who, NUMBER, "12") for who in (A, D)] == ["b2", "b2"]
+    assert [binding(who, NUMBER, "1#") for who in (A, D)] == ["b1", True]
+    assert [binding(who, other) for who in (A, D)] == ["b3", "b3"]
+    assert binding(D, other, "12") == "b3"
+    found = view.find(NUMBER, D, "12")
+    assert (found.tag, found.entry and found.entry.caller_side) == (TAGGER.party("t1", D), 0)
+    found = view.find(other, A)
+    assert (found.tag, found.entry and found.entry.caller_side) == (TAGS[0], 1)
 
 
 def test_records_below_the_position_are_ignored(view: MemoryView | LmdbView) -> None:

@@ -68,6 +68,12 @@ OPTIONS = binding_types.BindingOptions(
     sliding_life=Duration(seconds=3600),
 )
 FACT_WITH_OPTIONS = binding.BindingFact(options=OPTIONS)
+FACT_WITH_MODE = binding.BindingFact(
+    mode=binding_types.BINDING_MODE_AXE,
+    options=binding_types.BindingOptions(callback_life=Duration(seconds=600)),
+    extension="0042",
+    callee_expire_time=at(60),
+)
 ROUTE_WITH_OPTIONS = binding.Route(options="ring_seconds=30;after=over")
 ROUTE = binding.Route(
     tenant="taxi",
@@ -272,6 +278,9 @@ SAMPLES: dict[str, Message] = {
     "binding.v1.BindingCreated.options": binding.BindingCreated(fact=FACT_WITH_OPTIONS),
     "binding.v1.BindingUpdated.options": binding.BindingUpdated(fact=FACT_WITH_OPTIONS),
     "binding.v1.BindingReleased.options": binding.BindingReleased(fact=FACT_WITH_OPTIONS),
+    "binding.v1.BindingCreated.mode": binding.BindingCreated(fact=FACT_WITH_MODE),
+    "binding.v1.BindingUpdated.mode": binding.BindingUpdated(fact=FACT_WITH_MODE),
+    "binding.v1.BindingReleased.mode": binding.BindingReleased(fact=FACT_WITH_MODE),
     "binding.v1.Route.options": ROUTE_WITH_OPTIONS,
     "binding.v1.StateRecord.order": binding.StateRecord(
         binding=binding.BindingRecord(order_tag=b"o" * 16)

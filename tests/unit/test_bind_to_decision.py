@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from services.binding import modes
 from services.binding.blacklist import Target
-from services.binding.domain import Binding, Direction, Reason
-from services.router.domain import treatment
+from services.binding.domain import Answered, Binding, Direction, Mode, Reason
+from services.router.rule import treatment
 from services.router.translate import response_from
 from services.runtime.options import Options, window
+from services.runtime.phone import PhoneNumber
 from services.runtime.sm import Suite
 from tests.chain import A, B, C, Chain
 from tests.unit.binding.memory import POOL, binding, terms
@@ -120,3 +122,62 @@ def test_what_is_listed_is_refused_at_call_until_it_ends(suite: Suite, pool: str
     elsewhere = Target(chain.tag(A), b"", "tenants/didi/pools/other")
     chain.denials(chain.listed.register(entry(now, "e3", elsewhere, 600_000)).state)
     assert chain.answer(A, X) == B.e164
+
+
+def test_anyone_reaches_a_of_ax_and_a_a_named_callee_for_a_minute() -> None:
+    chain = Chain()
+    made = binding(
+        chain.clock, "b1", tag_a=chain.tag(A), tag_b=b"", terms=terms(chain.clock, mode=Mode.AX)
+    )  # fmt: skip
+    copies = chain.bind(made, A)
+    assert [chain.answer(who, X) for who in (B, C)] == [A.e164, A.e164]
+    assert chain.answer("anonymous", X) == "CALLER_WITHHELD"
+    assert chain.answer(A, X) == "NO_CALLEE"
+    request = Answered("r", b"h" * 16, chain.clock.epoch_ms(), 0)
+    named = modes.named(made, chain.tag(B), request)
+    copies = chain.again(made, copies, named, B)
+    assert chain.answer(A, X) == B.e164
+    assert [chain.answer(who, X) for who in (B, C)] == [A.e164, A.e164]
+    chain.wait(seconds=60)
+    assert chain.answer(A, X) == "NO_CALLEE"
+    gone = modes.unnamed(named, chain.clock.epoch_ms())
+    copies = chain.again(named, copies, gone)
+    assert copies.callee_b is None
+    assert chain.evidence(copies) == A.e164.encode()
+    assert (chain.answer(A, X), chain.answer(B, X)) == ("NO_CALLEE", A.e164)
+    pair = modes.upgraded(gone, gone.version, chain.tag(C), request)
+    copies = chain.again(gone, copies, pair, C)
+    assert chain.evidence(copies) == f"{A.e164} {C.e164}".encode()
+    assert [chain.answer(who, X) for who in (A, B, C)] == [C.e164, "NOT_BOUND", A.e164]
+
+
+def extended(chain: Chain, identity: str, who: PhoneNumber, extension: str) -> Binding:
+    return binding(
+        chain.clock, identity, tag_a=chain.tag(who), tag_b=b"", exclusive=False,
+        terms=terms(
+            chain.clock, mode=Mode.AXE, options=Options(extension=extension, sms=False)
+        ),
+    )  # fmt: skip
+
+
+def test_an_extension_leads_to_its_a() -> None:
+    chain = Chain()
+    one, two = extended(chain, "b1", A, "1"), extended(chain, "b2", B, "0002")
+    copies = chain.bind(one, A)
+    chain.bind(two, B)
+    assert chain.answer(C, X) == "EXTENSION_NEEDED"
+    assert [chain.answer(C, X, e) for e in ("1", "0002", "2")] == [
+        A.e164, B.e164, "EXTENSION_UNKNOWN",
+    ]  # fmt: skip
+    assert chain.answer(B, X, "1") == A.e164
+    assert chain.answer(A, X) == "NO_LAST_CALLER"
+    chain.again(one, copies, one.released(chain.clock.epoch_ms(), Reason.REQUESTED))
+    assert chain.answer(C, X, "1") == "RELEASED"
+    assert chain.answer(C, X, "0002") == B.e164
+
+
+def test_an_extension_cannot_be_moved_to_another_a() -> None:
+    chain = Chain()
+    one, forged = extended(chain, "b1", A, "1"), extended(chain, "b1", A, "2")
+    chain.publish(forged, chain.vault.seal_new(one, A, None, chain.route_seal(one)))
+    assert chain.answer(C, X, "2") == "KEY_UNAVAILABLE"

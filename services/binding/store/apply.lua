@@ -3,14 +3,31 @@
 --        9 of B  10 expiry  11 forget  12... requests
 -- Args:  3 id  4 version  5 state (A, R)  6 expiry  7 exclusive (0, 1)  8 lease epoch  9 tag of A
 --        10 tag of B  11 cool until  12 forget at  13 record  14 outbox entry  15 order tag
--- Times are milliseconds. A binding without an order (its secrets were lost) has key 6 in place 7.
+--        16 mode: '' for AXB, else its name, a colon and AXE's extension  17 when the sweeper is to
+--        look at it: its expiry, or before it the end of the temporary callee
+-- Times are milliseconds. A binding without an order (its secrets were lost) has key 6 in place 7,
+-- one without a B the key of A in place 9 and no tag of B.
 -- Invariant: pairs, tags and cooling follow from the bindings alone, in whatever order these are
 -- applied: a live mark wins over cooling, the later cooling over the earlier.
 
 local REQUEST_LIFE_MS = 86400000
 local MAX_PAIRS = 200
 
+local MAX_AX = 5 -- numbers of mode AX that one party holds
+
+-- An extension stands and rests on its number as a party does: its mark is 'x' and its digits.
+local function extension_mark(mode)
+  local extension = string.match(mode, '^AXE:(%d+)$')
+  return extension and 'x' .. extension or ''
+end
+
+-- The AX bindings of A, beside the index of A.
+local function held_by(keys)
+  return keys[8] .. ':ax'
+end
+
 local function apply_tag(keys, args, tag)
+  if tag == '' then return end
   local mark = 'L' .. args[3]
   if args[5] == 'A' then
     redis.call('HSET', keys[5], tag, mark)
@@ -27,7 +44,8 @@ end
 
 local function apply(keys, args, sequence)
   local live = args[5] == 'A'
-  local before = redis.call('HGET', keys[3], 's')
+  local known = redis.call('HMGET', keys[3], 's', 'm')
+  local before = known[1]
   redis.call('HSET', keys[3], 'v', args[4], 's', args[5], 'e', args[6], 'sq', sequence,
     'o', args[15], 'r', args[13])
   local number = redis.call('HMGET', keys[4], 'epoch', 'cool')
@@ -42,13 +60,24 @@ local function apply(keys, args, sequence)
   end
   apply_tag(keys, args, args[9])
   apply_tag(keys, args, args[10])
-  if not before then
+  if args[16] == '' then
+    if known[2] then redis.call('HDEL', keys[3], 'm') end
+  else
+    redis.call('HSET', keys[3], 'm', args[16])
+    apply_tag(keys, args, extension_mark(args[16]))
+    if live and args[16] == 'AX:' then redis.call('ZADD', held_by(keys), 0, args[3]) end
+  end
+  if known[2] == 'AX:' and not (live and args[16] == 'AX:') then
+    redis.call('ZREM', held_by(keys), args[3])
+  end
+  -- Also of a live one that stands: its B may be new.
+  if live or not before then
     for place = 6, 9 do
       redis.call('ZADD', keys[place], 0, args[3])
     end
   end
   if live then
-    redis.call('ZADD', keys[10], args[6], args[3])
+    redis.call('ZADD', keys[10], args[17], args[3])
   else
     redis.call('ZREM', keys[10], args[3])
     redis.call('ZADD', keys[11], args[12], args[3])
@@ -68,9 +97,15 @@ local function refused(keys, args)
     return {'NUMBER_FULL'}
   end
   if tonumber(number[3] or '0') > now then return {'NUMBER_COOLING'} end
-  local marks = redis.call('HMGET', keys[5], args[9], args[10])
-  for place = 1, 2 do
+  local extension = extension_mark(args[16])
+  local marks = redis.call('HMGET', keys[5], args[9], args[10], extension)
+  for place = 1, 3 do
     local mark = marks[place]
-    if mark and (not tonumber(mark) or tonumber(mark) > now) then return {'PARTY_ON_NUMBER'} end
+    if mark and (not tonumber(mark) or tonumber(mark) > now) then
+      return {place == 3 and 'EXTENSION_TAKEN' or 'PARTY_ON_NUMBER'}
+    end
+  end
+  if args[16] == 'AX:' and redis.call('ZCARD', held_by(keys)) >= MAX_AX then
+    return {'PARTY_FULL'}
   end
 end

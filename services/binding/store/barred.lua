@@ -1,4 +1,4 @@
--- What keeps two parties from being bound, whatever the number: a consent that is missing (R4, R5), a
+-- What keeps parties from being bound, whatever the number: a consent that is missing (R4, R5), a
 -- blacklist. Invariant: judged inside the function that creates, so that from the answer to a
 -- withdrawal, or to an entry, on nothing new rests on it.
 -- Marks of a tenant, hash `consents`: tag -> `<generation>:<L, D or W>:<expiry>:<consent>`, 'policy' ->
@@ -21,7 +21,8 @@ local function consented(marks, tag_a, tag_b, pool, now)
       if letter ~= 'L' then return {'CONSENT_MISSING', party} end
       if tonumber(expiry) > now then found[side] = id end
     end
-    if found[side] == '' and string.find(needed, party, 1, true) then
+    local there = side == 1 or tag_b ~= ''
+    if there and found[side] == '' and string.find(needed, party, 1, true) then
       return {'CONSENT_MISSING', party}
     end
   end
@@ -31,11 +32,14 @@ end
 -- The refusal, or nil. direction: 1 both, 2 A to B, 3 B to A. A tenant without entries has no hash.
 local function blacklisted(marks, tag_a, tag_b, pool, direction, now)
   if redis.call('EXISTS', marks) == 0 then return end
-  local fields, targets = {'s' .. tag_a, 's' .. tag_b}, {'A', 'B'}
-  if direction ~= '3' then
+  local fields, targets = {'s' .. tag_a}, {'A'}
+  if tag_b ~= '' then
+    fields[2], targets[2] = 's' .. tag_b, 'B'
+  end
+  if tag_b ~= '' and direction ~= '3' then
     fields[#fields + 1], targets[#targets + 1] = 'p' .. tag_a .. tag_b, 'A_TO_B'
   end
-  if direction ~= '2' then
+  if tag_b ~= '' and direction ~= '2' then
     fields[#fields + 1], targets[#targets + 1] = 'p' .. tag_b .. tag_a, 'B_TO_A'
   end
   local count = #fields

@@ -1,51 +1,55 @@
--- One function per command. Keys and args as in apply.lua, further ones from 16 on.
+-- One function per command. Keys and args as in apply.lua, further ones from 18 on.
 -- Invariant: a request id has one effect: its claim, the state and the outbox entry are one write.
 
--- args: 16 body hash, 17 deadline of the lease, 18 consent of A, 19 of B, 20 pool, 21 direction. Key
+-- args: 18 body hash, 19 deadline of the lease, 20 consent of A, 21 of B, 22 pool, 23 direction. Key
 -- 12: the request, 13: marks of the tenant's consents, 14: of its blacklists.
 writes('create', function(keys, args)
   local known = redis.call('GET', keys[12])
   if known then return {'KNOWN', known} end
-  if tonumber(args[17]) <= now_ms() then return {'LEASE_STALE'} end
-  local refusal = barred(keys[13], keys[14], args[9], args[10], args[18], args[19], args[20],
-    args[21]) or refused(keys, args)
+  if tonumber(args[19]) <= now_ms() then return {'LEASE_STALE'} end
+  local refusal = barred(keys[13], keys[14], args[9], args[10], args[20], args[21], args[22],
+    args[23]) or refused(keys, args)
   if refusal then return refusal end
   local sequence = whole(cell_append(keys, args[14]))
   apply(keys, args, sequence)
   -- Lives as long as the binding's record, which is at least 24 h: `forget` drops it.
-  redis.call('SET', keys[12], args[16] .. args[3])
+  redis.call('SET', keys[12], args[18] .. args[3])
   return {'OK', sequence}
 end)
 
--- args: 16 version it was made from, 17 body hash. Key 12: the request; without one, neither.
+-- args: 18 version it was made from, 19 body hash. Key 12: the request; without one, neither. With a
+-- B that is new, further args and keys as `create`.
 writes('change', function(keys, args)
   local known = keys[12] and redis.call('GET', keys[12])
   if known then return {'KNOWN', known} end
   local now = redis.call('HMGET', keys[3], 'v', 's', 'e')
-  if now[1] ~= args[16] or now[2] ~= 'A' or tonumber(now[3]) <= now_ms() then return {'STALE'} end
+  if now[1] ~= args[18] or now[2] ~= 'A' or tonumber(now[3]) <= now_ms() then return {'STALE'} end
+  local refusal = keys[13] and barred(keys[13], keys[14], args[9], args[10], args[20], args[21],
+    args[22], args[23])
+  if refusal then return refusal end
   local sequence = whole(cell_append(keys, args[14]))
   apply(keys, args, sequence)
-  if keys[12] then redis.call('SET', keys[12], args[17] .. args[3], 'PX', REQUEST_LIFE_MS) end
+  if keys[12] then redis.call('SET', keys[12], args[19] .. args[3], 'PX', REQUEST_LIFE_MS) end
   return {'OK', sequence}
 end)
 
--- args: 16 version it was made from, 17 '1': only once it has expired by the store's clock.
+-- args: 18 version it was made from, 19 '1': only once it has expired by the store's clock.
 local function release(keys, args)
   local now = redis.call('HMGET', keys[3], 'v', 's', 'e')
-  if now[1] ~= args[16] or now[2] ~= 'A' then return {'STALE'} end
-  if args[17] == '1' and tonumber(now[3]) > now_ms() then return {'EARLY'} end
+  if now[1] ~= args[18] or now[2] ~= 'A' then return {'STALE'} end
+  if args[19] == '1' and tonumber(now[3]) > now_ms() then return {'EARLY'} end
   local sequence = whole(cell_append(keys, args[14]))
   apply(keys, args, sequence)
   return {'OK', sequence}
 end
 writes('release', release)
 
--- args: 16 version it was made from, then per request body hash and remaining life ('0': the
+-- args: 18 version it was made from, then per request body hash and remaining life ('0': the
 -- binding's); keys from 12: the requests.
 local function restore(keys, args, sequence)
   apply(keys, args, sequence)
   for place = 12, #keys do
-    local at = 2 * place - 7
+    local at = 2 * place - 5
     if args[at + 1] == '0' then
       redis.call('SET', keys[place], args[at] .. args[3])
     else
@@ -55,13 +59,13 @@ local function restore(keys, args, sequence)
 end
 
 -- Heal and repair: newer wins, whatever the number's limits say: it has happened. With an entry,
--- which is published, the version must be the one after 16; without, the state is Kafka's.
+-- which is published, the version must be the one after 18; without, the state is Kafka's.
 export('restore', function(keys, args)
   local publish = args[14] ~= ''
   local refusal = (publish and cell_check or cell_check_read)(keys, args)
   if refusal then return refusal end
   local version = redis.call('HGET', keys[3], 'v') or '0'
-  if publish and version ~= args[16] then return {'STALE'} end
+  if publish and version ~= args[18] then return {'STALE'} end
   if tonumber(args[4]) <= tonumber(version) then return {'OK', '0'} end
   local sequence = publish and whole(cell_append(keys, args[14])) or '0'
   restore(keys, args, sequence)
@@ -76,8 +80,8 @@ end)
 
 -- Drops an ended binding: its record, indexes and request ids, and marks that no longer cool.
 -- With an entry (the tombstones) only when its time has come; without, a tombstone was read.
--- args: 3 id, 4 version, 5 outbox entry, 6 tag of A, 7 tag of B, 8 'purge': at any time, and though
--- it never ended. Keys as above.
+-- args: 3 id, 4 version, 5 outbox entry, 6 tag of A, 7 tag of B, 8 mode, 9 'purge': at any time, and
+-- though it never ended. Keys as above.
 local function forget(keys, args)
   local publish = args[5] ~= ''
   local refusal = (publish and cell_check or cell_check_read)(keys, args)
@@ -85,7 +89,7 @@ local function forget(keys, args)
   local state = redis.call('HMGET', keys[3], 'v', 's')
   if state[1] ~= args[4] then return {'STALE'} end
   local now = now_ms()
-  if publish and args[8] ~= 'purge' then
+  if publish and args[9] ~= 'purge' then
     local at = redis.call('ZSCORE', keys[11], args[3])
     if not at or tonumber(at) > now then return {'EARLY'} end
   end
@@ -101,12 +105,13 @@ local function forget(keys, args)
       redis.call('DEL', keys[place])
     end
   end
-  for place = 6, 7 do
-    local mark = redis.call('HGET', keys[5], args[place])
+  for _, tag in ipairs({args[6], args[7], extension_mark(args[8])}) do
+    local mark = tag ~= '' and redis.call('HGET', keys[5], tag)
     if mark and (mark == 'L' .. args[3] or (tonumber(mark) and tonumber(mark) <= now)) then
-      redis.call('HDEL', keys[5], args[place])
+      redis.call('HDEL', keys[5], tag)
     end
   end
+  if args[8] == 'AX:' then redis.call('ZREM', held_by(keys), args[3]) end
   local number = redis.call('HMGET', keys[4], 'pairs', 'cool')
   if tonumber(number[1] or '0') <= 0 and tonumber(number[2] or '0') <= now
     and redis.call('EXISTS', keys[6]) == 0 then

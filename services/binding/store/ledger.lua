@@ -47,10 +47,10 @@ reads('overdue', function(keys, args)
   return {'OK', unpack(redis.call('ZRANGEBYSCORE', keys[3], '-inf', args[3], 'LIMIT', 0, 500))}
 end)
 
--- A binding that is shown to nobody any more, ended or not. Keys and args as in apply.lua; 16: the
+-- A binding that is shown to nobody any more, ended or not. Keys and args as in apply.lua; 18: the
 -- version it was made from.
 writes('restrict', function(keys, args)
-  if redis.call('HGET', keys[3], 'v') ~= args[16] then return {'STALE'} end
+  if redis.call('HGET', keys[3], 'v') ~= args[18] then return {'STALE'} end
   local sequence = whole(cell_append(keys, args[14]))
   apply(keys, args, sequence)
   return {'OK', sequence}

@@ -20,6 +20,17 @@ reads('versions', function(keys, args)
   return found
 end)
 
+-- Key 3: tags on a number. args: 3 digits, 4 where to begin. Answers the first free extension, or ''.
+reads('extension', function(keys, args)
+  local size, now = 10 ^ tonumber(args[3]), now_ms()
+  for step = 0, size - 1 do
+    local extension = string.format('%0' .. args[3] .. '.0f', (tonumber(args[4]) + step) % size)
+    local mark = redis.call('HGET', keys[3], 'x' .. extension)
+    if not mark or (tonumber(mark) and tonumber(mark) <= now) then return {'OK', extension} end
+  end
+  return {'OK', ''}
+end)
+
 -- Key 3: an index. args: 3 the last id of the page before or '', 4 how many.
 reads('page', function(keys, args)
   local from = args[3] == '' and '-' or '(' .. args[3]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from services.binding import blacklist
 from services.binding.consent import Mark, Policy
-from services.binding.domain import Answered, Binding, Direction, Lease, Terms
+from services.binding.domain import Answered, Binding, Direction, Lease, Mode, Terms
 from services.binding.ports import Answer, ConsentsChanged, Index, LeaseRefused, Lost, Stored, Taken
 from services.runtime.clock import ManualClock
 from services.runtime.errors import AxbridgeError, FailedPrecondition
@@ -15,6 +15,12 @@ from services.runtime.phone import PhoneNumber
 DAY_MS = 86_400_000
 TENANT = "didi"
 POOL = f"tenants/{TENANT}/pools/city"
+
+
+def marks(binding: Binding) -> tuple[set[bytes], bytes]:
+    """Whom and which extension a binding holds on its number; a temporary callee is not held."""
+    b = set() if binding.terms.mode is Mode.AX else {binding.tag_b} - {b""}
+    return {binding.tag_a, *b}, binding.terms.options.extension.encode()
 
 
 class MemoryBindings:
@@ -40,19 +46,27 @@ class MemoryBindings:
         return self.requests.get((tenant, request_id))
 
     async def create(
-        self, binding: Binding, a: PhoneNumber, b: PhoneNumber, order_tag: bytes, lease: Lease
+        self,
+        binding: Binding,
+        a: PhoneNumber,
+        b: PhoneNumber | None,
+        order_tag: bytes,
+        lease: Lease,
     ) -> int:
         request = binding.requests[0]
         known = self.requests.get((binding.tenant, request.request_id))
         if known:
             raise Taken(known)
+        await self._barred(binding)
+        self._refuse(binding, lease)
+        return self._write(binding, request, order_tag.hex())
+
+    async def _barred(self, binding: Binding) -> None:
         tags = binding.tag_a, binding.tag_b
         named = await self.consented(binding.tenant, binding.terms.pool, tags)
         if named != (binding.consent_a, binding.consent_b):
             raise ConsentsChanged
         self._refuse_listed(binding)
-        self._refuse(binding, lease)
-        return self._write(binding, request, order_tag.hex())
 
     async def consented(self, tenant: str, pool: str, tags: tuple[bytes, bytes]) -> tuple[str, str]:
         policy = self.policies.get(tenant, Policy(tenant))
@@ -60,7 +74,7 @@ class MemoryBindings:
         for party, tag in zip("AB", tags, strict=True):
             mark = self.marks.get((tenant, tag))
             live = mark and mark.letter == "L" and mark.expire_ms > self.clock.epoch_ms()
-            if (mark and mark.letter != "L") or (party in needed and not live):
+            if (mark and mark.letter != "L") or (party in needed and tag and not live):
                 raise FailedPrecondition("CONSENT_MISSING", party=party)
             named.append(mark.consent if mark and live else "")
         return named[0], named[1]
@@ -84,18 +98,36 @@ class MemoryBindings:
         epoch, cool = self.numbers.get(binding.number, (0, 0))
         live = [r.binding for r in self.rows.values() if r.binding.live]
         on = [other for other in live if other.number == binding.number]
-        tags = {tag for other in on for tag in (other.tag_a, other.tag_b)}
-        rest = max(self.cooling.get((binding.number, t), 0) for t in (binding.tag_a, binding.tag_b))
+        here, extension = marks(binding)
+        tags = {tag for other in on for tag in marks(other)[0]}
+        extensions = {marks(other)[1] for other in on} - {b""}
+        rest = max(self.cooling.get((binding.number, tag), 0) for tag in here)
+        held = [b for b in live if b.terms.mode is Mode.AX and b.tag_a == binding.tag_a]
         for wrong, reason in (
             (lease.deadline_ms <= now, "LEASE_STALE"),
             (binding.exclusive and lease.epoch <= epoch, "LEASE_STALE"),
             (binding.exclusive and bool(on), "NUMBER_OCCUPIED"),
             (not binding.exclusive and len(on) >= 200, "NUMBER_FULL"),
             (cool > now, "NUMBER_COOLING"),
-            (bool(tags & {binding.tag_a, binding.tag_b}) or rest > now, "PARTY_ON_NUMBER"),
+            (bool(tags & here) or rest > now, "PARTY_ON_NUMBER"),
+            (extension in extensions, "EXTENSION_TAKEN"),
+            (self.cooling.get((binding.number, extension), 0) > now, "EXTENSION_TAKEN"),
         ):
             if wrong:
                 raise LeaseRefused(reason)
+        if binding.terms.mode is Mode.AX and len(held) >= 5:
+            raise FailedPrecondition("PARTY_FULL")
+
+    async def extension(self, binding: Binding, digits: int, start: int) -> str | None:
+        number = binding.number
+        live = [r.binding for r in self.rows.values() if r.binding.live]
+        used = {marks(b)[1].decode() for b in live if b.number == number}
+        now = self.clock.epoch_ms()
+        for step in range(10**digits):
+            tried = f"{(start + step) % 10**digits:0{digits}}"
+            if tried not in used and self.cooling.get((number, tried.encode()), 0) <= now:
+                return tried
+        return None
 
     def _write(self, binding: Binding, request: Answered | None, order: str = "") -> int:
         if self.fail and self.fail[0] == "before":
@@ -109,7 +141,7 @@ class MemoryBindings:
             if binding.exclusive:
                 cool = max(cool, binding.cool_until_ms)
             else:
-                for tag in (binding.tag_a, binding.tag_b):
+                for tag in {*marks(binding)[0], marks(binding)[1]} - {b""}:
                     self.cooling[binding.number, tag] = binding.cool_until_ms
         self.numbers[binding.number] = max(epoch, binding.lease_epoch), cool
         if request:
@@ -123,7 +155,8 @@ class MemoryBindings:
     async def get(self, binding: str) -> Stored | None:
         return self.rows.get(binding)
 
-    async def change(self, old: Stored, new: Binding) -> int:
+    async def change(self, old: Stored, new: Binding, b: PhoneNumber | None = None) -> int:
+        assert b is None or new.tag_b  # who brings a number brings its tag
         request = new.requests[-1] if new.requests[-1].version == new.version else None
         known = request and self.requests.get((new.tenant, request.request_id))
         if known:
@@ -131,6 +164,8 @@ class MemoryBindings:
         current = self._current(old)
         if current.terms.expire_ms <= self.clock.epoch_ms():
             raise Lost
+        if b and new.terms.mode is Mode.AXB:
+            await self._barred(new)
         return self._write(new, request)
 
     async def release(self, old: Stored, new: Binding) -> int:
@@ -162,6 +197,17 @@ class MemoryBindings:
             outcomes.append(self._write(new, None) if fits and due else 0)
         return outcomes
 
+    async def unname(
+        self, changes: Sequence[tuple[Stored, Binding]]
+    ) -> Sequence[int | AxbridgeError]:
+        outcomes = []
+        for old, new in changes:
+            try:
+                outcomes.append(await self.change(old, new))
+            except Lost:
+                outcomes.append(0)
+        return outcomes
+
     async def forget(self, olds: Sequence[Stored]) -> Sequence[int]:
         outcomes = []
         for old in olds:
@@ -183,7 +229,7 @@ class MemoryBindings:
             value = {
                 "number": [b.number],
                 "order": [self.orders[identity]],
-                "party": [b.tag_a.hex(), b.tag_b.hex()],
+                "party": [tag.hex() for tag in marks(b)[0]],
             }[index.kind]
             if b.tenant == tenant and index.value in value and identity > after:
                 found.append(identity)
@@ -193,7 +239,7 @@ class MemoryBindings:
         now = self.clock.epoch_ms()
         rows = [stored.binding for stored in self.rows.values()]
         if what == "expiry":
-            ids = [b.id for b in rows if b.live and b.terms.expire_ms <= now]
+            ids = [b.id for b in rows if b.live and b.due_ms <= now]
         else:
             ids = [b.id for b in rows if not b.live and b.forget_ms <= now]
         ids = [each for each in ids if self.postponed.get(each, 0) <= now]
@@ -218,7 +264,7 @@ class MemoryNumbers:
     leased: int = 0
 
     async def lease(
-        self, pool: str, tags: tuple[bytes, bytes], excluded: Sequence[str], seconds: float
+        self, pool: str, tags: Sequence[bytes], excluded: Sequence[str], seconds: float
     ) -> Lease:
         self.leased += 1
         self.excluded.append(excluded)

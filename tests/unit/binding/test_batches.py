@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.binding.answers import Answers
 from services.binding.batches import Batches, Outcome
 from services.binding.commands import Create, Find, Release, Update
 from services.binding.domain import Binding
@@ -21,7 +22,7 @@ def s() -> Subject:
 
 @pytest.fixture
 def batches(s: Subject) -> Batches:
-    return Batches(s.handlers, s.clock)
+    return Batches(s.handlers, s.changes, Answers(s.bindings, s.clock), s.clock)
 
 
 def shown(outcome: Outcome) -> str:
@@ -83,7 +84,7 @@ async def test_an_order_is_released_page_by_page_and_nothing_else(
 ) -> None:
     made = [await s.handlers.create(s.wish(), FAR) for _ in range(5)]
     other = await s.handlers.create(s.wish(terms=replace(made[0].terms, order_id="order-2")), FAR)
-    await s.handlers.release(TENANT, made[1].id, 0, FAR)
+    await s.changes.release(TENANT, made[1].id, 0, FAR)
     token, seen = "", list[tuple[str, Outcome]]()
     for _ in range(3):
         page, token = await batches.release_order(Find(TENANT, "order-1", "order", 2, token), FAR)

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from services.binding.commands import Create, Find, Update
+from services.binding.changes import Changes
+from services.binding.commands import Create, Find
 from services.binding.domain import Binding
 from services.binding.handlers import Handlers
-from services.binding.ports import Stored
 from services.binding.vault import KeyedTags
 from services.runtime.clock import ManualClock
 from services.runtime.errors import AxbridgeError, Unavailable
@@ -32,6 +32,7 @@ class Subject:
         tags = KeyedTags(MemoryKeyRing())
         ids = SequentialIds()
         self.handlers = Handlers(self.bindings, self.numbers, tags, ids, self.clock)
+        self.changes = Changes(self.bindings, tags, self.clock)
 
     def wish(self, **changes: object) -> Create:
         made = Create(TENANT, str(uuid.uuid4()), A, B, terms(self.clock))
@@ -93,52 +94,13 @@ async def test_twins_give_one_binding(s: Subject) -> None:
 
 async def test_a_released_pair_cools(s: Subject) -> None:
     made = await s.handlers.create(s.wish(), FAR)
-    await s.handlers.release(TENANT, made.id, 0, FAR)
+    await s.changes.release(TENANT, made.id, 0, FAR)
     s.numbers.next = [made.number]
     other = await s.handlers.create(s.wish(), FAR)
     assert other.number != made.number
     s.clock.advance(timedelta(milliseconds=DAY_MS))
     s.numbers.next = [made.number]
     assert (await s.handlers.create(s.wish(terms=terms(s.clock)), FAR)).number == made.number
-
-
-async def test_update_and_release_race_once(s: Subject) -> None:
-    made = await s.handlers.create(s.wish(), FAR)
-    expiry = s.clock.epoch_ms() + DAY_MS
-    updates = [Update(TENANT, made.id, str(uuid.uuid4()), 1, expiry) for _ in range(3)]
-    outcomes = await asyncio.gather(
-        *(s.handlers.update(each, FAR) for each in updates), return_exceptions=True
-    )
-    assert sorted(type(each).__name__ for each in outcomes) == ["Aborted", "Aborted", "Binding"]
-    with pytest.raises(AxbridgeError, match="VERSION_STALE version=2"):
-        await s.handlers.release(TENANT, made.id, 1, FAR)
-    ended = await s.handlers.release(TENANT, made.id, 2, FAR)
-    assert await s.handlers.release(TENANT, made.id, 2, FAR) == ended
-
-
-async def test_a_repeated_update_answers_the_same(s: Subject) -> None:
-    made = await s.handlers.create(s.wish(), FAR)
-    wish = Update(TENANT, made.id, str(uuid.uuid4()), 1, s.clock.epoch_ms() + DAY_MS)
-    longer = await s.handlers.update(wish, FAR)
-    assert await s.handlers.update(wish, FAR) == longer
-    with pytest.raises(AxbridgeError, match="REQUEST_ID_REUSED"):
-        await s.handlers.update(replace(wish, expire_ms=wish.expire_ms + 1), FAR)
-
-
-async def test_an_update_that_lands_while_its_retry_reads_answers_the_retry(
-    s: Subject, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = await s.handlers.create(s.wish(), FAR)
-    wish = Update(TENANT, made.id, str(uuid.uuid4()), 1, s.clock.epoch_ms() + DAY_MS)
-    get = s.bindings.get
-
-    async def late(binding: str) -> Stored | None:
-        monkeypatch.setattr(s.bindings, "get", get)
-        await s.handlers.update(wish, FAR)  # of the process that the caller gave up on
-        return await get(binding)
-
-    monkeypatch.setattr(s.bindings, "get", late)
-    assert (await s.handlers.update(wish, FAR)).version == 2
 
 
 async def test_a_relative_expiry_counts_from_the_creation_and_is_repeatable(s: Subject) -> None:
@@ -154,18 +116,6 @@ async def test_a_relative_expiry_counts_from_the_creation_and_is_repeatable(s: S
         await s.handlers.create(replace(wish, terms=other), FAR)
     with pytest.raises(AxbridgeError, match="EXPIRY_TOO_SOON"):
         await s.handlers.create(s.wish(life_ms=59_999), FAR)
-
-
-async def test_a_renewal_is_published_once_and_repeatable(s: Subject) -> None:
-    sliding = terms(s.clock, options=Options(sliding_seconds=3600))
-    made = await s.handlers.create(s.wish(terms=sliding), FAR)
-    s.clock.advance(timedelta(minutes=10))
-    call_ms = s.clock.epoch_ms()
-    longer = await s.handlers.renew(TENANT, made.id, call_ms, FAR)
-    assert (longer.version, longer.terms.expire_ms) == (2, call_ms + 3_600_000)
-    assert await s.handlers.renew(TENANT, made.id, call_ms, FAR) == longer
-    assert s.bindings.waited == [1, 2, 2]
-    assert longer.requests == made.requests
 
 
 async def test_an_option_that_the_number_cannot_bear_gives_it_back(s: Subject) -> None:

@@ -4,6 +4,7 @@ reader. Its answers are the contract that LMDB's are compared with."""
 from collections.abc import Mapping, Sequence
 
 from services.router import denials, view
+from services.router.entries import unpack_entry
 from services.router.ports import Found
 from services.router.store import Applied, PartyTagger
 from services.router.view import Copy
@@ -50,19 +51,22 @@ class MemoryView:
         name, _, box = value.partition(b"\n")
         return Copy(name.decode(), box)
 
-    def find(self, number: str, caller: str) -> Found:
+    def find(self, number: str, caller: str, extension: str = "") -> Found:
         block = self.tables.get(view.BLOCKS, number[:11].encode()) or b""
         names = tuple(name for name, _ in view.tenants(block))
         tags = [self._tagger.party(tenant, caller) for tenant in names] if caller else []
-        for tenant, tag in zip(names, tags, strict=False):
-            slot = self.tables.get(view.SLOTS, view.slot_key(number, tag))
+        nobody = Found(names, names[0] if names else "", tags[0] if tags else b"", None)
+        places = [(nobody, extension.encode())] if extension else []
+        places += [
+            (Found(names, tenant, tag, None), tag) for tenant, tag in zip(names, tags, strict=False)
+        ]
+        for found, who in [*places, (nobody, view.ANYONE)]:
+            slot = self.tables.get(view.SLOTS, view.slot_key(number, who))
             if slot:
-                return Found(names, tenant, tag, view.unpack_entry(slot))
-        slot = self.tables.get(view.SLOTS, view.slot_key(number, view.ANYONE))
-        if slot:
-            entry = view.unpack_entry(slot)
-            return Found(names, entry.tenant, tags[0] if tags else b"", entry)
-        return Found(names, names[0] if names else "", tags[0] if tags else b"", None)
+                entry = unpack_entry(slot)
+                return found.led_to(entry)
+        asks = self.tables.get(view.BLOCKS, number.encode()) is not None
+        return nobody._replace(extensions=asks)
 
     def close(self) -> None:
         """Nothing to close."""

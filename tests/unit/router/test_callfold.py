@@ -1,6 +1,7 @@
 """A call's record: the same whatever the order and number of its events."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -76,6 +77,18 @@ def test_a_refusal_is_recorded_at_once_and_a_later_connect_overrules_it() -> Non
     state, written = play([decision(connected=False), decision(5, 2), *CALL[1:]])
     assert [r.outcome for r in written] == [REFUSED, ANSWERED]
     assert state.written == 2
+
+
+def test_a_question_for_the_extension_is_no_end() -> None:
+    asked = replace(decision(connected=False), reason=16)
+    assert play([asked])[1] == []
+    _, written = play([asked, decision(5_000, 2), *CALL[1:]])
+    assert [r.outcome for r in written] == [ANSWERED]
+    unknown = replace(decision(5_000, 2, connected=False), reason=17)
+    assert [r.outcome for r in play([asked, unknown])[1]] == [REFUSED]
+    hung_up = play([asked, progress(Leg.CALLER, 1, Kind.ENDED, 3_000)])[1]
+    assert [r.outcome for r in hung_up] == [REFUSED]
+    assert record_of(CallState(asked, abandoned=True)) is not None
 
 
 def test_the_first_decision_that_connected_stands() -> None:

@@ -1,119 +1,11 @@
-"""The rule of a decision, reason by reason, and that its numbers are those of the protos."""
+"""The numbers of a decision's values are those of the protos, and none of them shows a party."""
 
-import pytest
 from axbridge.binding.v1 import binding_pb2
 from axbridge.router.v1 import call_pb2, events_pb2
 
-from services.router.domain import (
-    TREATMENT,
-    Call,
-    Caller,
-    Direction,
-    Entry,
-    Kind,
-    Leg,
-    Refusal,
-    Side,
-    Verdict,
-    decide,
-    treatment,
-)
-from services.runtime.metrics import ROUTE_REASONS
+from services.router.domain import Call, Direction, Kind, Leg, Refusal, Side, Verdict
 
-NUMBER, CALLER = "700123456780001", "+8613812345678"
-
-
-def entry(
-    *, active: bool = True, side: int = Side.A, direction: int = 1, mode: int = 1, options: str = ""
-) -> Entry:
-    return Entry(
-        "t1", "b1", 1, active, side, mode, direction, 0, 10_000, 1, "taxi", "route/t1/x", b"",
-        options,
-    )  # fmt: skip
-
-
-def ask(
-    number: str | None = NUMBER,
-    caller: str | Caller = CALLER,
-    stale: bool = False,
-    tenants: tuple[str, ...] = ("t1",),
-    found: Entry | None = None,
-    now_ms: int = 9_999,
-) -> Refusal | None:
-    return decide(number, caller, stale, tenants, found, now_ms)
-
-
-def test_connects_an_active_entry_to_the_last_millisecond() -> None:
-    assert ask(found=entry(), now_ms=9_999) is None
-    assert ask(found=entry(), now_ms=10_000) is Refusal.EXPIRED
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (ask(number=None), Refusal.DIALLED_INVALID),
-        (ask(stale=True, found=entry()), Refusal.VIEW_STALE),
-        (ask(found=entry()), None),
-        (ask(tenants=()), Refusal.BLOCK_FOREIGN),
-        (ask(caller=Caller.WITHHELD), Refusal.CALLER_WITHHELD),
-        (ask(caller=Caller.INVALID), Refusal.CALLER_INVALID),
-        (ask(), Refusal.NOT_BOUND),
-        (ask(found=entry(active=False), now_ms=99_999), Refusal.RELEASED),
-    ],
-)
-def test_reasons(answer: Refusal | None, expected: Refusal | None) -> None:
-    assert answer is expected
-
-
-@pytest.mark.parametrize(
-    ("direction", "side", "connects"),
-    [
-        (0, Side.A, True), (1, Side.B, True), (2, Side.A, True), (2, Side.B, False),
-        (3, Side.A, False), (3, Side.B, True), (9, Side.A, False),
-    ],
-)  # fmt: skip
-def test_direction(direction: int, side: int, connects: bool) -> None:
-    expected = None if connects else Refusal.DIRECTION
-    assert ask(found=entry(direction=direction, side=side)) is expected
-
-
-ALWAYS = "windows=1234567@0-1440"
-MONDAY = "windows=1@0-1440"  # 1970 began on a Thursday
-
-
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        (entry(options="ring_seconds=30;sms=0;mark=0"), None),
-        (entry(options="start_ms=10000"), Refusal.NOT_STARTED),
-        (entry(options="start_ms=9999"), None),
-        (entry(options=f"zone=Asia/Shanghai;{ALWAYS}"), None),
-        (entry(options=f"zone=Asia/Shanghai;{MONDAY}"), Refusal.OUTSIDE_HOURS),
-        (entry(options=f"zone=Asia/Atlantis;{ALWAYS}"), Refusal.UNSUPPORTED),
-        (entry(options="colour=red"), Refusal.UNSUPPORTED),
-        (entry(mode=7), Refusal.UNSUPPORTED),
-        (entry(mode=7, active=False), Refusal.RELEASED),
-        (entry(direction=3, options="start_ms=10000"), Refusal.DIRECTION),
-        (entry(side=Side.UNKNOWN, options="stranger=closed"), Refusal.NOT_BOUND),
-        (entry(side=Side.UNKNOWN, active=False, options="stranger=closed"), Refusal.NOT_BOUND),
-    ],
-)
-def test_modes_and_options(found: Entry, expected: Refusal | None) -> None:
-    assert ask(found=found) is expected
-
-
-def test_a_tenant_chooses_what_the_refused_hear() -> None:
-    play = entry(options="stranger=closed;stranger_play=1")
-    assert treatment(Refusal.NOT_BOUND, play) == (16, "closed", True)
-    assert treatment(Refusal.NOT_BOUND, entry(options="stranger=closed")) == (21, "closed", False)
-    for ended in (Refusal.EXPIRED, Refusal.RELEASED):
-        assert treatment(ended, entry(options="after=over")) == (21, "over", False)
-        assert treatment(ended, play) == (21, "expired", False)
-        assert treatment(ended, entry(options="colour=red")) == (21, "expired", False)
-    assert treatment(Refusal.NOT_BOUND, None) == (21, "not-authorised", False)
-    assert treatment(Refusal.DIRECTION, entry(options="after=over")).announcement == (
-        "wrong-direction"
-    )
+NUMBER = "700123456780001"
 
 
 def test_numbers_are_those_of_the_protos() -> None:
@@ -129,11 +21,6 @@ def test_numbers_are_those_of_the_protos() -> None:
         assert {m.name: m.value for m in ours if m.value} == {
             name: number for name, number in named.items() if number
         }
-
-
-def test_every_refusal_has_its_treatment_and_its_metric() -> None:
-    assert set(TREATMENT) == set(Refusal)
-    assert {*(refusal.name for refusal in Refusal), "CONNECTED"} == ROUTE_REASONS
 
 
 def test_no_number_shows() -> None:

@@ -22,7 +22,7 @@ class MemoryRoutes:
     def __init__(self, found: Found, fresh_ms: int = NOW) -> None:
         self.found, self.fresh, self.asked = found, fresh_ms, list[tuple[str, str]]()
 
-    def find(self, number: str, caller: str) -> Found:
+    def find(self, number: str, caller: str, extension: str = "") -> Found:
         self.asked.append((number, caller))
         return self.found
 
@@ -147,6 +147,14 @@ def test_an_explanation_is_the_same_decision_as_of_a_time_and_unrecorded() -> No
     denied = Router(DenyingRoutes(NUMBER, "t1", b"T" * 16, CALLEE, NOW + 1), MemoryOpener(),
                     recorder, CLOCK, 900_000)  # fmt: skip
     assert denied.explain(call(), NOW + 1).refusal is Refusal.BLACKLISTED
+
+
+def test_a_number_with_extensions_asks_for_one() -> None:
+    handler, _, recorder = router(Found(["t1"], "t1", b"T" * 16, None, True))
+    assert handler.route(call()).refusal is Refusal.EXTENSION_NEEDED
+    asked = call()._replace(extension="9")
+    assert handler.route(asked).refusal is Refusal.EXTENSION_UNKNOWN
+    assert len(recorder.kept) == 2
 
 
 def test_reports_are_recorded() -> None:

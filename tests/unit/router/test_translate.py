@@ -86,6 +86,18 @@ def test_answers_with_options() -> None:
     assert refuse.treatment == call_pb2.REFUSAL_TREATMENT_PLAY_AND_RELEASE
 
 
+def test_an_extension_is_collected_and_brought_back() -> None:
+    answer = response_from(decision(Refusal.EXTENSION_NEEDED, entry=None))
+    assert (answer.collect.announcement, answer.collect.max_digits) == ("dial-extension", 4)
+    assert not answer.HasField("refuse")
+    request = rpc.RouteCallRequest(call_id="c", carrier="cmcc", extension="12#")
+    assert call_from(request).extension == "12#"
+    for wrong in ("x", "1" * 17, " "):
+        request.extension = wrong
+        with pytest.raises(InvalidArgument, match="CALL_INVALID field=extension"):
+            call_from(request)
+
+
 @given(st.tuples(st.text(), st.text(), st.text(), st.text(), st.text()))
 def test_any_request_is_a_call_or_refused(texts: tuple[str, ...]) -> None:
     call_id, carrier, caller, dialled, trunk = (t.encode(errors="ignore").decode() for t in texts)

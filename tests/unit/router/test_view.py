@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.domain import Entry, Side
+from services.router.entries import unpack_entry
 from services.router.view import (
     ANYONE,
     BLOCKS,
@@ -22,12 +23,9 @@ from services.router.view import (
     Tables,
     Tombstone,
     apply,
-    entries,
-    pack_entry,
     purge,
     slot_key,
     tenants,
-    unpack_entry,
 )
 from services.runtime.errors import Malformed
 from tests.unit.router.routes import (
@@ -148,6 +146,37 @@ def test_what_strangers_meet_comes_and_goes_with_the_binding() -> None:
     assert best(tables, ANYONE) is None
 
 
+def test_anyone_reaches_a_of_mode_ax() -> None:
+    tables = folded(route(mode=2, tags=(TAG_A, b"")))
+    anyone, a = best(tables, ANYONE), best(tables, TAG_A)
+    assert anyone is not None
+    assert a is not None
+    assert (anyone.caller_side, anyone.box) == (Side.UNKNOWN, b"box of A")
+    assert a.caller_side == Side.A
+    apply(tables, route(version=2))  # upgraded: B alone reaches A
+    assert best(tables, ANYONE) is None
+    assert best(tables, TAG_B) is not None
+
+
+def test_extensions_of_a_number_are_counted_and_reach_their_a() -> None:
+    number = NUMBER.encode()
+    one = route("b1", mode=4, tags=(TAG_A, b""), options="extension=1")
+    two = route("b2", mode=4, tags=(TAG_B, b""), options="extension=0022")
+    tables = folded(one, two, two)
+    assert int.from_bytes(tables.get(BLOCKS, number) or b"") == 2
+    found = best(tables, b"0022")
+    assert found is not None
+    assert (found.caller_side, found.box) == (Side.UNKNOWN, b"box of B")
+    ended = route("b1", 2, mode=4, tags=(TAG_A, b""), options="extension=1", active=False)
+    apply(tables, ended)
+    assert int.from_bytes(tables.get(BLOCKS, number) or b"") == 1
+    apply(tables, tombstone("b1"))
+    apply(tables, route("b2", 2, mode=4, tags=(TAG_B, b""), options="extension=7"))
+    assert (best(tables, b"0022"), best(tables, b"1")) == (None, None)
+    apply(tables, tombstone("b2", 3))
+    assert tables.get(BLOCKS, number) is None
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_the_newest_binding_of_a_caller_counts_in_any_order(order: tuple[int, ...]) -> None:
     """b1 was released and b2 bound the same A with C; b1's records may come late, or repeated."""
@@ -191,8 +220,8 @@ RECORDS = st.lists(
             st.integers(1, 4),
             active=st.booleans(),
             lease_epoch=st.just(1),
-            mode=st.sampled_from([1, 9]),
-            options=st.sampled_from(["", "stranger=closed", "colour=red"]),
+            mode=st.sampled_from([1, 2, 4, 9]),
+            options=st.sampled_from(["", "stranger=closed", "extension=12", "colour=red"]),
         ),
         st.builds(tombstone, st.sampled_from(["b1", "b2"]), st.integers(1, 4)),
     ),
@@ -221,16 +250,3 @@ def test_bindings_do_not_depend_on_each_others_order(
     while any(rest.values()):
         mixed.append(rest[choose.choice([name for name in rest if rest[name]])].pop(0))
     assert folded(*mixed).content() == folded(*records).content()
-
-
-@given(
-    st.builds(
-        Entry, st.text(max_size=40), st.text(max_size=40), st.integers(0, 2**63), st.booleans(),
-        st.integers(0, 2), st.integers(0, 9), st.integers(0, 3), st.integers(0, 1440),
-        st.integers(0, 2**62), st.integers(0, 2**62), st.text(max_size=99), st.text(max_size=60),
-        st.binary(max_size=99), st.text(max_size=40),
-    )
-)  # fmt: skip
-def test_entries_are_packed_whole(entry: Entry) -> None:
-    packed = pack_entry(entry)
-    assert entries(packed + packed) == [entry, entry]
