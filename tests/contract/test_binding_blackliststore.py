@@ -6,15 +6,16 @@ from datetime import timedelta
 
 import pytest
 
+from services.binding import modes
 from services.binding.blacklist import Entry, EntryState, Target
-from services.binding.domain import Direction, Lease
+from services.binding.domain import Answered, Direction, Lease, Mode
 from services.binding.ports import Blacklist, Lost, StoredEntry, Swept, Taken
 from services.runtime.clock import Clock, ManualClock, SystemClock
 from services.runtime.errors import FailedPrecondition
 from services.runtime.ids import TimeOrderedIds
 from services.runtime.phone import PhoneNumber
 from tests.unit.binding.cells import ready_cell
-from tests.unit.binding.memory import POOL, TENANT, MemoryBindings, binding
+from tests.unit.binding.memory import POOL, TENANT, MemoryBindings, binding, terms
 from tests.unit.binding.memory_blacklist import MemoryBlacklist, entry
 
 IDS = TimeOrderedIds()
@@ -145,3 +146,23 @@ async def test_entries_are_read_and_listed(s: Subject) -> None:
     stored = await s.blacklist.get(TENANT, two.id)
     assert stored is not None
     assert stored.entry.state is EntryState.REMOVED
+
+
+async def test_a_b_that_an_upgrade_brings_is_judged_as_one_that_a_create_does(s: Subject) -> None:
+    now = s.clock.epoch_ms()
+    clock = ManualClock()
+    clock.advance(timedelta(milliseconds=now - clock.epoch_ms()))
+    made = binding(clock, IDS.new(), tag_b=b"", terms=terms(clock, mode=Mode.AX))
+    made = replace(made, requests=(replace(made.requests[0], request_id=IDS.new()),))
+    lease = Lease(made.number, made.lease_epoch, now + 30_000, True, 60_000)
+    await s.bindings.published(await s.bindings.create(made, A, None, b"o" * 16, lease), 5)
+    listed = await s.add(TAG_B)
+    old = await s.bindings.get(made.id)
+    assert old is not None
+    request = Answered(IDS.new(), b"u" * 16, s.clock.epoch_ms(), 0)
+    pair = modes.upgraded(old.binding, 1, TAG_B, request)
+    with pytest.raises(FailedPrecondition, match="PARTY_BLACKLISTED") as refused:
+        await s.bindings.change(old, pair, B)
+    assert refused.value.metadata == {"scope": "tenant", "target": "B"}
+    await s.end(listed)
+    await s.bindings.published(await s.bindings.change(old, pair, B), 5)

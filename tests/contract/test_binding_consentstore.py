@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from services.binding import modes
 from services.binding.consent import Consent, Parties, Policy
-from services.binding.domain import Answered, Binding, Lease
+from services.binding.domain import Answered, Binding, Lease, Mode
 from services.binding.ports import Consents, ConsentsChanged, Lost, Swept, Taken
 from services.runtime.clock import Clock, ManualClock, SystemClock
 from services.runtime.errors import FailedPrecondition
@@ -245,3 +246,26 @@ async def test_no_create_slips_past_a_withdrawal(s: Subject) -> None:
     assert set(await asyncio.gather(*late)) == {""}
     assert sorted(found) == sorted(made)
     assert gone.withdrawn
+
+
+async def test_an_upgrade_rests_on_the_consent_of_the_b_that_it_brings(s: Subject) -> None:
+    await s.set_policy(Parties.BOTH)
+    of_a = await s.grant()
+    assert await s.bindings.consented(TENANT, POOL, (TAG_A, b"")) == (of_a.id, "")
+    made = binding(
+        ManualClock(s.clock.now()), IDS.new(), tag_a=TAG_A, tag_b=b"", consent_a=of_a.id
+    )  # fmt: skip
+    made = replace(made, terms=replace(made.terms, mode=Mode.AX, pool=POOL))
+    lease = Lease(made.number, made.lease_epoch, s.clock.epoch_ms() + 9000, True, 60_000)
+    await s.bindings.published(await s.bindings.create(made, A, None, b"o" * 16, lease), 5)
+    old = await s.bindings.get(made.id)
+    assert old is not None
+    request = Answered(IDS.new(), b"u" * 16, s.clock.epoch_ms(), 0)
+    pair = modes.upgraded(old.binding, 1, TAG_B, request)
+    with pytest.raises(FailedPrecondition, match="CONSENT_MISSING"):
+        await s.bindings.change(old, pair, B)
+    of_b = await s.grant(TAG_B)
+    with pytest.raises(ConsentsChanged):  # a consent that is in force is named
+        await s.bindings.change(old, pair, B)
+    sequence = await s.bindings.change(old, replace(pair, consent_b=of_b.id), B)
+    await s.bindings.published(sequence, 5)
