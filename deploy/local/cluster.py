@@ -196,7 +196,11 @@ class Cluster:
             )
             for number in range(1, routers + 1)
         ]
-        records = {"DATA_DIR": str(self.folder / "records"), "RECORDS_HEALTH_LISTEN": "#records"}
+        records = {
+            "DATA_DIR": str(self.folder / "records"),
+            "RECORDS_HEALTH_LISTEN": "#records",
+            "RECORDS_LISTEN": "@records",
+        }
         plans.append(Process("records", "services.router.records", "ROUTER", records, ("KAFKA",)))
         audit = {
             "LOG_DIR": str(self.log.parent),

@@ -32,7 +32,7 @@ class Publishing(Protocol):
 class KafkaPublisher:
     """See Publishing."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, timeout_ms: int = 30_000) -> None:
         self._counts: dict[str, int] = {}
         self._producer = Producer(
             {
@@ -40,7 +40,7 @@ class KafkaPublisher:
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": 2,
-                "message.timeout.ms": 30_000,
+                "message.timeout.ms": timeout_ms,
                 "reconnect.backoff.max.ms": 1000,
                 "queue.buffering.max.messages": 1_000_000,
             }

@@ -7,10 +7,14 @@ in its own file; a second one on another folder would write the same records und
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+from axbridge.router.v1.view_service_pb2_grpc import add_ViewServiceServicer_to_server
 
 from services.router.callevents import CallEvents
 from services.router.callfold import Fact
+from services.router.propagation import ViewServicer
 from services.router.publisher import KafkaPublisher
 from services.router.recordstore import RecordStore
 from services.router.settings import RecordsSettings
@@ -21,6 +25,7 @@ from services.runtime.keyring import FileKeyRing
 from services.runtime.metrics import Metrics, Name
 from services.runtime.parking import Parker
 from services.runtime.sealing import PurgeSealer
+from services.runtime.server import Options, ThreadedServer
 from services.runtime.settings import load
 from services.runtime.telemetry import HealthEndpoint, configure_logging
 
@@ -60,11 +65,26 @@ def main() -> None:
         settings.records_health_listen, metrics.registry, lambda: follower.fresh_at > 0
     )
     health.start()
+    views = _views(settings, metrics)
     try:
         run_threads(None, {"calls": follower.run, "reaper": _reaper(store, follower, metrics)})
     finally:
+        if views is not None:
+            views.drain()
         health.stop()
         store.close()
+
+
+def _views(settings: RecordsSettings, metrics: Metrics) -> ThreadedServer | None:
+    """Answers operators, where it is to."""
+    if settings.records_listen is None:
+        return None
+    options = replace(Options.of(settings, threads=2), listen=settings.records_listen)
+    server = ThreadedServer(options, metrics)
+    servicer = ViewServicer(settings.kafka_bootstrap, settings.routes_topic, settings.views_topic)
+    server.add(add_ViewServiceServicer_to_server, servicer)
+    server.start()
+    return server
 
 
 def _reaper(

@@ -51,6 +51,7 @@ class RouterSettings(ServiceSettings):
     routes_topic: str = "binding.routes.v1"
     keys_topic: str = "binding.keys.v1"
     denials_topic: str = "binding.denials.v1"
+    views_topic: str = "router.views.v1"
     # Set by the supervisor for its children: which worker, and that it watches them.
     worker: int = Field(default=0, ge=0)
     supervised: bool = False
@@ -94,6 +95,10 @@ class RecordsSettings(ServiceSettings):
     # After a topic was made anew or lost records: go on, reading it from its beginning.
     records_accept_void: bool = False
     records_health_listen: str = "127.0.0.1:0"
+    # Where operators ask how far a change has come (ViewService); unset: nowhere.
+    records_listen: Address | None = None
+    routes_topic: str = "binding.routes.v1"
+    views_topic: str = "router.views.v1"
 
 
 class PushSettings(ServiceSettings):

@@ -48,7 +48,8 @@ class ViewWriter:
         self._parking = parking
         self._lock = threading.Lock()
         self._keys = DailyDrop()
-        self._folder, self._published, self._begun = folder, False, 0.0
+        self._folder, self._begun = folder, 0.0
+        self.published: Path | None = None  # the file that is written, once readers were given it
         found = viewfile.open_for_writing(folder, self._clock.epoch_ms())
         self._env, self._path, self.rebuilt_because = found
         self._databases = {name: self._env.open_db(name) for name in viewfile.ALL_TABLES}
@@ -62,7 +63,7 @@ class ViewWriter:
         """See Sink: folds a new view from the start; till it is fresh the old one is read."""
         with self._lock:
             self._close()
-            self._published, self._begun = False, self._clock.epoch_ms() / 1000
+            self.published, self._begun = None, self._clock.epoch_ms() / 1000
             self._env, self._path = viewfile.begin(self._folder, self._clock.epoch_ms())
             self._databases = {name: self._env.open_db(name) for name in viewfile.ALL_TABLES}
 
@@ -98,7 +99,6 @@ class ViewWriter:
         The first time, readers get the file."""
         if fresh_at < self._begun:  # asked before the view was begun anew
             fresh_at = 0
-
         now = self._clock.epoch_ms()
 
         def write(tables: LmdbTables) -> None:
@@ -112,9 +112,9 @@ class ViewWriter:
         with self._lock:
             self._env.reader_check()
             self._env.sync(True)
-            if fresh_at and not self._published:
+            if fresh_at and self.published is None:
                 viewfile.publish(self._folder, self._path)
-                self._published = True
+                self.published = self._path
 
     def _write(self, change: Any) -> None:
         with self._lock:

@@ -94,16 +94,16 @@ def progress_from(request: router_service_pb2.ReportCallEventRequest) -> Progres
     """
     _check_call(request.carrier, request.call_id)
     if request.leg not in _LEGS:
-        _invalid_field("leg")
+        invalid_field("leg")
     if request.sequence < 1:
-        _invalid_field("sequence")
+        invalid_field("sequence")
     if request.kind not in _KINDS:
-        _invalid_field("kind")
-    event_ms = _time_ms(request.event_time, "event_time")
+        invalid_field("kind")
+    event_ms = time_ms_from(request.event_time, "event_time")
     if not 0 <= request.q850_cause <= 127:
-        _invalid_field("q850_cause")
+        invalid_field("q850_cause")
     if not 0 <= request.release_side <= 3:
-        _invalid_field("release_side")
+        invalid_field("release_side")
     return Progress(
         request.carrier, request.call_id, request.leg, request.sequence, request.kind,
         event_ms, request.q850_cause, request.release_side,
@@ -152,7 +152,7 @@ def time_from(request: router_service_pb2.ExplainRouteRequest) -> int | None:
     Raises:
         InvalidArgument: INVALID_FIELD.
     """
-    return _time_ms(request.time, "time") if request.HasField("time") else None
+    return time_ms_from(request.time, "time") if request.HasField("time") else None
 
 
 def explanation_from(decision: Decision) -> router_service_pb2.ExplainRouteResponse:
@@ -205,13 +205,20 @@ def _invalid(field: str) -> NoReturn:
     raise InvalidArgument("CALL_INVALID", "malformed", field=field)
 
 
-def _time_ms(when: Timestamp, field: str) -> int:
+def time_ms_from(when: Timestamp, field: str) -> int:
+    """A request's time in ms since 1970. Raises InvalidArgument: INVALID_FIELD."""
     if not (_YEAR_2000 <= when.seconds < _YEAR_2100 and 0 <= when.nanos < 1_000_000_000):
-        _invalid_field(field)
+        invalid_field(field)
+    return milliseconds(when)
+
+
+def milliseconds(when: Timestamp) -> int:
+    """A Timestamp as ms since 1970."""
     return when.seconds * 1000 + when.nanos // 1_000_000
 
 
-def _invalid_field(field: str) -> NoReturn:
+def invalid_field(field: str) -> NoReturn:
+    """Raises InvalidArgument: INVALID_FIELD."""
     raise InvalidArgument("INVALID_FIELD", "missing, malformed or out of range", field=field)
 
 

@@ -16,14 +16,17 @@ from confluent_kafka import KafkaException
 
 from services.router.events import JournalEvents
 from services.router.opener import CallerSealer
+from services.router.propagation import Teller
 from services.router.publisher import KafkaPublisher
 from services.router.settings import RouterSettings
 from services.router.shipper import Shipper
 from services.router.store import Applied, ViewWriter
 from services.router.subscriber import decode_denial, decode_key, decode_route
 from services.router.supervised import end_with_supervisor
+from services.runtime.clock import SystemClock
 from services.runtime.consumer import Follower
 from services.runtime.errors import AxbridgeError, Retry
+from services.runtime.ids import TimeOrderedIds
 from services.runtime.keyring import EvidenceKeys, FileKeyRing
 from services.runtime.metrics import Metrics, Name
 from services.runtime.parking import Parker
@@ -34,6 +37,7 @@ from services.runtime.telemetry import configure_logging, logger
 
 _LOG: Final = logger(__name__)
 _TICK_SECONDS: Final = 1.0
+_TELL_MS: Final = 2000  # then a word about the view is too old to be worth telling
 _FIRST_TICK_SECONDS: Final = 0.1  # until the view was fresh once, so that the pod is ready early
 
 
@@ -82,18 +86,35 @@ def _threads(settings: RouterSettings) -> dict[str, Callable[[threading.Event], 
 
     def follow(stop: threading.Event) -> None:
         follower.run(stop)
-        ticked.wait(5)
+        for each in (ticked, told):
+            each.wait(5)
         view.close()
 
-    ticked = threading.Event()
+    ticked, told = threading.Event(), threading.Event()
+    teller = Teller(
+        KafkaPublisher(bootstrap, _TELL_MS), settings.views_topic, settings.id, view,
+        lambda: follower.fresh_at, SystemClock(), TimeOrderedIds(),
+    )  # fmt: skip
+    return {
+        "view": follow,
+        "tick": _then(ticked, tick),
+        "told": _then(told, teller.run),
+        "shipper": shipper.run,
+    }
 
-    def tick_and_tell(stop: threading.Event) -> None:
+
+def _then(
+    ended: threading.Event, body: Callable[[threading.Event], None]
+) -> Callable[[threading.Event], None]:
+    """The body, and word that it needs the view no more."""
+
+    def run(stop: threading.Event) -> None:
         try:
-            tick(stop)
+            body(stop)
         finally:
-            ticked.set()
+            ended.set()
 
-    return {"view": follow, "tick": tick_and_tell, "shipper": shipper.run}
+    return run
 
 
 def run_threads(

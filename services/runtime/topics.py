@@ -122,6 +122,11 @@ ROUTER_CALLS: Final = _events(
 ROUTER_RECORDS: Final = _events(
     "router.records.v1", "router", "<carrier>/<call id>", "axbridge.router.v1.CallRecorded"
 )
+# Told by every router each second, and asked for within weeks.
+ROUTER_VIEWS: Final = Topic(
+    "router.views.v1", "router", "views", ("axbridge.router.v1.ViewApplied",), "the router's id",
+    {"retention.ms": str(30 * _DAY_MS)},
+)  # fmt: skip
 
 AUDIT_RECONCILIATION: Final = _events(
     "audit.reconciliation.v1",
@@ -146,6 +151,7 @@ CATALOGUE: Final = (
     BINDING_RETENTION,
     ROUTER_CALLS,
     ROUTER_RECORDS,
+    ROUTER_VIEWS,
     AUDIT_RECONCILIATION,
 )
 EVENT_TOPICS: Final = tuple(topic for topic in CATALOGUE if topic.kind == "events")

@@ -247,6 +247,12 @@ SAMPLES: dict[str, Message] = {
     "router.v1.CallRefused.verified": router.CallRefused(
         reason=call.REFUSAL_REASON_NOT_GENUINE, verdict=call.CALL_VERDICT_NOT_GENUINE_CACHED
     ),
+    "router.v1.ViewApplied": router.ViewApplied(
+        router="r1",
+        time=at(100),
+        fresh_time=at(99),
+        positions=[router.TopicPositions(topic="binding.routes.v1", next_offsets=[7, 0, 300])],
+    ),
     "router.v1.CallProgressed": router.CallProgressed(
         fact=CALL_FACT,
         leg=call.CALL_LEG_CALLEE,
