@@ -4,8 +4,10 @@ Pure: knows the protos, never a key or a topic. Refuses values that do not decod
 Invariant: nothing is lost on the way there and back but what only keys open.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from axbridge.binding.v1 import binding_pb2, events_pb2
@@ -24,6 +26,7 @@ MODES: Final = {
     Mode.AX: binding_pb2.BINDING_MODE_AX,
     Mode.AXE: binding_pb2.BINDING_MODE_AXE,
 }
+_SIZE: Final = re.compile(rb".[\x80-\xff]*[\x00-\x7f]", re.DOTALL)  # a field's tag, its length
 _STATES: Final = {
     State.ACTIVE: binding_pb2.BINDING_STATE_ACTIVE,
     State.RELEASED: binding_pb2.BINDING_STATE_RELEASED,
@@ -142,8 +145,9 @@ def unsealed(box: sealed_pb2.Sealed) -> Sealed | None:
     return Sealed(box.key_id, box.box) if box.box else None
 
 
+@lru_cache(maxsize=1024)  # the same moments stand in several messages of a version
 def timestamp(ms: int) -> Timestamp | None:
-    """Milliseconds since 1970 as a Timestamp; 0 is none."""
+    """Milliseconds since 1970 as a Timestamp, to be copied, not changed; 0 is none."""
     return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000) if ms else None
 
 
@@ -199,6 +203,12 @@ def route_of(binding: Binding, copies: Copies) -> events_pb2.Route:
         options=terms.options.text,
         drain_until=timestamp(binding.drain_ms),
     )
+
+
+def state_and_record(record: events_pb2.BindingRecord) -> tuple[bytes, bytes]:
+    """The value of the state topic, and the record alone, which are its last octets."""
+    value = events_pb2.StateRecord(binding=record).SerializeToString()
+    return value, value[_SIZE.match(value).end() :]  # type: ignore[union-attr]
 
 
 def record_of(

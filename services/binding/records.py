@@ -19,11 +19,14 @@ from services.binding.messages import (
     record_of,
     route_of,
     sealed,
+    state_and_record,
     timestamp,
 )
 from services.runtime import topics
 
 _EVENTS: Final = "axbridge.binding.v1."
+_STATE: Final = topics.BINDING_STATE.messages[0]
+_ROUTE: Final = topics.BINDING_ROUTES.messages[0]
 
 
 class Records:
@@ -35,18 +38,27 @@ class Records:
     def entry(self, binding: Binding, copies: Copies, order_tag: str = "") -> tuple[bytes, bytes]:
         """The binding's record for the store, and the outbox entry that announces this version."""
         route = route_of(binding, copies)
-        record = record_of(binding, route, copies, order_tag)
-        state = events_pb2.StateRecord(binding=record)
+        state, record = state_and_record(record_of(binding, route, copies, order_tag))
+        name, event = _event(binding, copies)
+        made = outbox_pb2.OutboxEntry()
         # State first: what a crash leaves of an entry is most likely known to the state topic, from
         # which a heal makes the rest again.
-        entry = outbox_pb2.OutboxEntry(
-            records=[
-                self._compacted(topics.BINDING_STATE, binding, state.SerializeToString()),
-                self._compacted(topics.BINDING_ROUTES, binding, route.SerializeToString()),
-                self._event(binding, copies),
-            ]
-        )
-        return record.SerializeToString(), entry.SerializeToString()
+        for topic, value, event_id, kind in (
+            (topics.BINDING_STATE, state, "", _STATE),
+            (topics.BINDING_ROUTES, route.SerializeToString(), "", _ROUTE),
+            (topics.BINDING_BINDINGS, event, f"{binding.id}-{binding.version}", name),
+        ):
+            made.records.add(
+                topic=topic.name,
+                partition=topics.partition_of(binding.number, self._partitions[topic.name]),
+                key=f"{binding.number}/{binding.id}".encode(),
+                value=value,
+                event_id=event_id,
+                type=kind,
+                time_ms=binding.update_ms,
+                version=binding.version,
+            )
+        return record, made.SerializeToString()
 
     def tombstones(self, number: str, binding: str, version: int, now: int) -> bytes:
         """The outbox entry that deletes a binding's compacted records."""
@@ -91,45 +103,24 @@ class Records:
             version=version,
         )
 
-    def _compacted(
-        self, topic: topics.Topic, binding: Binding, value: bytes
-    ) -> outbox_pb2.OutboxRecord:
-        return outbox_pb2.OutboxRecord(
-            topic=topic.name,
-            partition=topics.partition_of(binding.number, self._partitions[topic.name]),
-            key=f"{binding.number}/{binding.id}".encode(),
-            value=value,
-            type=topic.messages[0],
-            time_ms=binding.update_ms,
-            version=binding.version,
-        )
 
-    def _event(self, binding: Binding, copies: Copies) -> outbox_pb2.OutboxRecord:
-        topic = topics.BINDING_BINDINGS
-        fact, secrets = fact_of(binding), sealed(copies.secrets)
-        event: events_pb2.BindingCreated | events_pb2.BindingUpdated | events_pb2.BindingReleased
-        if not binding.live:
-            name = "BindingReleased"
-            event = events_pb2.BindingReleased(
-                fact=fact,
-                secrets=secrets,
-                reason=REASONS[binding.reason],
-                release_time=timestamp(binding.release_ms),
-                cool_until=timestamp(binding.cool_until_ms),
-            )
-        elif binding.version == 1:
-            name = "BindingCreated"
-            event = events_pb2.BindingCreated(fact=fact, secrets=secrets)
-        else:
-            name = "BindingUpdated"
-            event = events_pb2.BindingUpdated(fact=fact, secrets=secrets)
-        return outbox_pb2.OutboxRecord(
-            topic=topic.name,
-            partition=topics.partition_of(binding.number, self._partitions[topic.name]),
-            key=f"{binding.number}/{binding.id}".encode(),
-            value=event.SerializeToString(),
-            event_id=f"{binding.id}-{binding.version}",
-            type=_EVENTS + name,
-            time_ms=binding.update_ms,
-            version=binding.version,
+def _event(binding: Binding, copies: Copies) -> tuple[str, bytes]:
+    """The type and the value of the event that this version is."""
+    fact, secrets = fact_of(binding), sealed(copies.secrets)
+    event: events_pb2.BindingCreated | events_pb2.BindingUpdated | events_pb2.BindingReleased
+    if not binding.live:
+        name = "BindingReleased"
+        event = events_pb2.BindingReleased(
+            fact=fact,
+            secrets=secrets,
+            reason=REASONS[binding.reason],
+            release_time=timestamp(binding.release_ms),
+            cool_until=timestamp(binding.cool_until_ms),
         )
+    elif binding.version == 1:
+        name = "BindingCreated"
+        event = events_pb2.BindingCreated(fact=fact, secrets=secrets)
+    else:
+        name = "BindingUpdated"
+        event = events_pb2.BindingUpdated(fact=fact, secrets=secrets)
+    return _EVENTS + name, event.SerializeToString()

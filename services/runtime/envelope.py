@@ -5,17 +5,16 @@ it says what a value is and where it stands in its writer's history, never whom 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from services.runtime.errors import Malformed
 
 Headers = list[tuple[str, str | bytes | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What the headers say.
 
     `epoch` is the term of the relay that published, `sequence` the place in its cell's outbox,

@@ -8,16 +8,14 @@ stand on the topic in the order they were given, within one Publisher.
 import asyncio
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from services.runtime.envelope import Headers
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A record to be produced; `value` None is a tombstone."""
 
     topic: str
@@ -25,6 +23,9 @@ class Outgoing:
     key: bytes
     value: bytes | None
     headers: Headers
+
+    def __repr__(self) -> str:
+        return f"<Outgoing {self.topic}/{self.partition}>"
 
 
 class PublishFailed(Exception):

@@ -13,6 +13,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives import hashes
@@ -55,6 +56,7 @@ __all__ = [
 _BUCKET: Final = r"purge/[^/]+/\d{6}"
 _PURGE_ID: Final = re.compile(_BUCKET, re.ASCII)
 _EVIDENCE_ID: Final = re.compile(rf"evidence(2?)/([0-9a-f]{{8}})/({_BUCKET})", re.ASCII)
+_NO_SALT: Final = bytes(32)
 _HASHES: Final[dict[Suite, str]] = {"aes": "sha256", "sm": "sm3"}
 
 
@@ -82,7 +84,12 @@ def purge_key_id(tenant: str, end: datetime, retention_months: int = 6) -> str:
 
     Its key may be destroyed once that month is over, so the retention is never cut short.
     """
-    return f"purge/{tenant}/{month_begin(month_of(end) + retention_months):%Y%m}"
+    return _purge_key_id(tenant, month_of(end) + retention_months)
+
+
+@lru_cache(maxsize=1024)
+def _purge_key_id(tenant: str, month: int) -> str:
+    return f"purge/{tenant}/{month_begin(month):%Y%m}"
 
 
 def bucket_month(key_id: str) -> int:
@@ -244,8 +251,11 @@ def evidence_key(
 ) -> bytes:
     """The key of a writer's evidence copy, or of all its copies in a bucket (`evidence/…`, a
     router's): HKDF with the suite's hash."""
-    info, digest = b"axbridge/evidence/v1" + writer + public, hash_of(suite)
-    return HKDF(algorithm=digest, length=32, salt=None, info=info).derive(shared + root)
+    info = b"axbridge/evidence/v1" + writer + public
+    if suite == "aes":  # RFC 5869 with one block and no salt, in a third of the time
+        extracted = hmac.digest(_NO_SALT, shared + root, "sha256")
+        return hmac.digest(extracted, info + b"\x01", "sha256")
+    return HKDF(algorithm=hash_of(suite), length=32, salt=None, info=info).derive(shared + root)
 
 
 def hash_of(suite: Suite) -> hashes.SHA256 | hashes.SM3:
