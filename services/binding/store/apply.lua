@@ -26,20 +26,42 @@ local function held_by(keys)
   return keys[8] .. ':ax'
 end
 
-local function apply_tag(keys, args, tag)
-  if tag == '' then return end
+-- What stands under the tags of a binding, in one read and one write.
+local function apply_tags(keys, args, live, ...)
+  local tags, fields, gone = {}, {}, {}
+  for _, tag in ipairs({...}) do
+    if tag ~= '' then tags[#tags + 1] = tag end
+  end
   local mark = 'L' .. args[3]
-  if args[5] == 'A' then
-    redis.call('HSET', keys[5], tag, mark)
-    return
+  local now = live and {} or redis.call('HMGET', keys[5], unpack(tags))
+  for place, tag in ipairs(tags) do
+    local own = now[place] == mark
+    local value = live and mark or args[11]
+    if not live and args[7] == '1' then
+      if own then gone[#gone + 1] = tag end
+    elseif live or not now[place] or own
+      or (tonumber(now[place]) and tonumber(now[place]) < tonumber(args[11])) then
+      fields[#fields + 1] = tag
+      fields[#fields + 1] = value
+    end
   end
-  local now = redis.call('HGET', keys[5], tag)
-  local own = now == mark
-  if args[7] == '1' then
-    if own then redis.call('HDEL', keys[5], tag) end
-  elseif not now or own or (tonumber(now) and tonumber(now) < tonumber(args[11])) then
-    redis.call('HSET', keys[5], tag, args[11])
+  if #fields > 0 then redis.call('HSET', keys[5], unpack(fields)) end
+  if #gone > 0 then redis.call('HDEL', keys[5], unpack(gone)) end
+end
+
+local function apply_number(keys, args, live, before)
+  local fields = {}
+  local number = redis.call('HMGET', keys[4], 'epoch', 'cool', 'pairs')
+  local function set(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
   end
+  if tonumber(args[8]) > tonumber(number[1] or '0') then set('epoch', args[8]) end
+  if not live and args[7] == '1' and tonumber(args[11]) > tonumber(number[2] or '0') then
+    set('cool', args[11])
+  end
+  if live ~= before then set('pairs', whole(tonumber(number[3] or '0') + (live and 1 or -1))) end
+  if #fields > 0 then redis.call('HSET', keys[4], unpack(fields)) end
 end
 
 local function apply(keys, args, sequence)
@@ -47,26 +69,11 @@ local function apply(keys, args, sequence)
   local known = redis.call('HMGET', keys[3], 's', 'm')
   local before = known[1]
   redis.call('HSET', keys[3], 'v', args[4], 's', args[5], 'e', args[6], 'sq', sequence,
-    'o', args[15], 'r', args[13])
-  local number = redis.call('HMGET', keys[4], 'epoch', 'cool')
-  if tonumber(args[8]) > tonumber(number[1] or '0') then
-    redis.call('HSET', keys[4], 'epoch', args[8])
-  end
-  if live ~= (before == 'A') then
-    redis.call('HINCRBY', keys[4], 'pairs', live and 1 or -1)
-  end
-  if not live and args[7] == '1' and tonumber(args[11]) > tonumber(number[2] or '0') then
-    redis.call('HSET', keys[4], 'cool', args[11])
-  end
-  apply_tag(keys, args, args[9])
-  apply_tag(keys, args, args[10])
-  if args[16] == '' then
-    if known[2] then redis.call('HDEL', keys[3], 'm') end
-  else
-    redis.call('HSET', keys[3], 'm', args[16])
-    apply_tag(keys, args, extension_mark(args[16]))
-    if live and args[16] == 'AX:' then redis.call('ZADD', held_by(keys), 0, args[3]) end
-  end
+    'o', args[15], 'r', args[13], unpack(args[16] == '' and {} or {'m', args[16]}))
+  apply_number(keys, args, live, before == 'A')
+  apply_tags(keys, args, live, args[9], args[10], extension_mark(args[16]))
+  if args[16] == '' and known[2] then redis.call('HDEL', keys[3], 'm') end
+  if live and args[16] == 'AX:' then redis.call('ZADD', held_by(keys), 0, args[3]) end
   if known[2] == 'AX:' and not (live and args[16] == 'AX:') then
     redis.call('ZREM', held_by(keys), args[3])
   end
