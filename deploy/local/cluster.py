@@ -191,6 +191,7 @@ class Cluster:
                     "DATA_DIR": str(self.folder / f"router-{number}"),
                     "ID": f"r{number}",
                     "WORKERS": str(workers),
+                    "SCAN_MISSES_PER_MINUTE": "0",  # who waits for a change here asks very often
                 },
                 ("KAFKA",),
             )

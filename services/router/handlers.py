@@ -10,6 +10,7 @@ from services.router.dialplan import is_short, parse_caller, parse_dialled
 from services.router.domain import Call, Decision, Progress, Refusal, Transfer
 from services.router.ports import Found, KeyUnavailable, Opener, Platforms, Recorder, Routes
 from services.router.rule import decide, reached_by
+from services.router.scanning import MISSES, Scanning
 from services.runtime.clock import Clock
 
 _new = tuple.__new__  # without the detour over a named tuple's own: a third of its time
@@ -34,6 +35,7 @@ class Router:
         max_age_ms: int,
         verify: Callable[[Decision], Decision] | None = None,
         platforms: Platforms | None = None,
+        scanning: Scanning | None = None,
     ) -> None:
         self._find, self._fresh_ms = routes.find, routes.fresh_ms
         self._routes = routes
@@ -42,6 +44,7 @@ class Router:
         self._now = clock.epoch_ms
         self._max_age_ms = max_age_ms
         self._verify, self._platforms = verify, platforms
+        self._scanning = scanning or Scanning(limit=0)
 
     def route(self, call: Call) -> Decision:
         """Decides, records, answers.
@@ -49,11 +52,23 @@ class Router:
         Raises:
             ResourceExhausted: JOURNAL_FULL.
         """
-        decision = self.explain(call)
-        if self._verify is not None:
-            decision = self._verify(decision)
+        decision = self._stopped(call) if self._scanning.stopped else None
+        if decision is None:
+            decision = self.explain(call)
+            if self._verify is not None:
+                decision = self._verify(decision)
+            if decision.refusal is not None and decision.refusal in MISSES:
+                self._scanning.missed(call, decision.caller, decision.time_ms)
         self._decided(decision)
         return decision
+
+    def _stopped(self, call: Call) -> Decision | None:
+        """The refusal of a caller who dials at random, without a look-up; None for all others."""
+        caller, now = parse_caller(call.caller), self._now()
+        if type(caller) is not str or not self._scanning.stops(call, caller, now):
+            return None
+        number, age_ms = parse_dialled(call.dialled) or "", max(0, now - self._fresh_ms())
+        return Decision(call, now, age_ms, number, "", None, Refusal.SCANNING, "", caller, b"")
 
     def explain(self, call: Call, at_ms: int | None = None) -> Decision:
         """Decides as of a time, default now. Nothing is recorded: connect nobody by it."""

@@ -33,6 +33,7 @@ TREATMENT: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.EXTENSION_NEEDED: (28, "dial-extension"),
     Refusal.EXTENSION_UNKNOWN: (1, "unknown-extension"),
     Refusal.BLACKLISTED: (21, "not-authorised"),
+    Refusal.SCANNING: (21, "not-authorised"),
     Refusal.NOT_GENUINE: (21, "not-authorised"),
     Refusal.UNVERIFIED: (41, "try-later"),
     Refusal.TRANSFERRED: (23, "transferred"),

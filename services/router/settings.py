@@ -26,6 +26,9 @@ class RouterSettings(ServiceSettings):
     http_sip_domain: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$")] = "axbridge.invalid"
     # Beyond this age of the view every call is refused as VIEW_STALE.
     max_view_age_seconds: float = Field(default=900.0, gt=0)
+    # A caller on one trunk whose calls meet no binding so often in a minute is refused unlooked
+    # (SCANNING); each worker counts. 0: never.
+    scan_misses_per_minute: int = Field(default=600, ge=0)
     # Bound of all journals of the pod together; beyond it calls are refused (JOURNAL_FULL).
     journal_max_bytes: int = Field(default=2 * 1024**3, ge=1024**2)
     # Of each worker. Its handlers never wait, and one interpreter runs one thread at a time: more

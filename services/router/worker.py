@@ -18,6 +18,7 @@ from services.router.journal import Journal, Limits
 from services.router.opener import CallerTagger, RouteOpener
 from services.router.packed import JournalCipher
 from services.router.recorder import JournalRecorder
+from services.router.scanning import Scanning
 from services.router.servicer import RouterServicer
 from services.router.settings import RouterSettings
 from services.router.store import ViewReader
@@ -51,7 +52,8 @@ def main() -> None:
     platforms = DirectoryFile(settings.directory_file) if settings.directory_file else None
     checks = Checks(platforms, clock, settings.checks_per_second) if platforms else None
     opener = RouteOpener(view, keyring)
-    router = Router(view, opener, recorder, clock, max_age_ms, verify, platforms)
+    scanning = Scanning(settings.scan_misses_per_minute)
+    router = Router(view, opener, recorder, clock, max_age_ms, verify, platforms, scanning)
 
     def ready() -> bool:
         fresh = clock.epoch_ms() - view.fresh_ms() <= max_age_ms

@@ -32,7 +32,7 @@ ROUTE_REASONS: Final = frozenset({
     "NOT_BOUND", "EXPIRED", "RELEASED", "DIRECTION", "VIEW_STALE", "KEY_UNAVAILABLE",
     "NOT_STARTED", "OUTSIDE_HOURS", "UNSUPPORTED", "BLACKLISTED", "NOT_GENUINE", "UNVERIFIED",
     "TRANSFERRED", "TRANSFER_LOOP", "SHORT_NUMBER", "NO_CALLEE", "NO_LAST_CALLER",
-    "EXTENSION_NEEDED", "EXTENSION_UNKNOWN",
+    "EXTENSION_NEEDED", "EXTENSION_UNKNOWN", "SCANNING",
 })  # fmt: skip
 # 50 µs to 10 s in steps of about 2.2: calls that never wait stay below 1 ms, acked writes above.
 RPC_BUCKETS: Final = (

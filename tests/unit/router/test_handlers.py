@@ -8,6 +8,7 @@ from services.router.directory import parse
 from services.router.domain import Call, Decision, Entry, Progress, Refusal, Side
 from services.router.handlers import Router
 from services.router.ports import Found, KeyUnavailable
+from services.router.scanning import Scanning
 from services.runtime.clock import ManualClock
 from services.runtime.errors import ResourceExhausted
 from tests.unit.router.platforms import TEXT, MemoryPlatforms
@@ -155,6 +156,23 @@ def test_a_number_with_extensions_asks_for_one() -> None:
     asked = call()._replace(extension="9")
     assert handler.route(asked).refusal is Refusal.EXTENSION_UNKNOWN
     assert len(recorder.kept) == 2
+
+
+def test_who_dials_at_random_is_refused_unlooked_and_recorded() -> None:
+    routes, recorder = MemoryRoutes(Found(["t1"], "t1", b"T" * 16, None)), MemoryRecorder()
+    handler = Router(routes, MemoryOpener(), recorder, CLOCK, 900_000, scanning=Scanning(limit=2))
+    handler.explain(call())  # a dry run does not count
+    assert [handler.route(call()).refusal for _ in range(3)] == [
+        Refusal.NOT_BOUND, Refusal.NOT_BOUND, Refusal.SCANNING,
+    ]  # fmt: skip
+    last = recorder.kept[-1]
+    assert isinstance(last, Decision)
+    assert (last.number, last.tenant, last.entry, last.callee) == (NUMBER, "", None, "")
+    assert len(routes.asked) == 3
+    routes.found = BOUND
+    assert handler.route(call(caller="13912345678")).refusal is None
+    assert handler.route(call(caller="anonymous")).refusal is not Refusal.SCANNING
+    assert handler.route(call(dialled="1")).refusal is Refusal.SCANNING
 
 
 def test_reports_are_recorded() -> None:
