@@ -16,6 +16,7 @@ from services.audit.indexes import open_index
 from services.audit.served import ServedFolder
 from services.audit.servicer import AuditServicer
 from services.audit.settings import AuditSettings
+from services.audit.storage import Faults
 from services.audit.tracing import Tracer
 from services.runtime.keyring import FileKeyRing
 from services.runtime.metrics import Metrics, Name
@@ -33,17 +34,17 @@ def main() -> None:
     tagger = Tagger(keyring)
     log = ServedFolder(settings.log_dir / "log")
     index = open_index(settings.index_path, settings.index_url)
-    unreadable = metrics.counter(Name.INDEX_UNREADABLE)
+    unreadable, faults = metrics.counter(Name.INDEX_UNREADABLE), Faults(metrics)
     extract = Extractor(PurgeSealer(keyring), tagger, unreadable.inc)
-    indexer = Indexer(log, index, extract, metrics.gauge(Name.INDEX_LAG))
+    indexer = Indexer(log, index, extract, metrics.gauge(Name.INDEX_LAG), faults)
 
     audit = Audit(log, index, indexer, tagger)
     tracer = Tracer(log, index, tagger, TERMS, moment_of)
     server = ThreadedServer(Options.of(settings), metrics)
     server.add(add_AuditServiceServicer_to_server, AuditServicer(audit, tracer))
-    health = HealthEndpoint(settings.health_listen, metrics.registry, ready=server.is_ready)
-    stop = threading.Event()
-    follow = partial(indexer.run_or, server.request_stop, stop)
+    ready = lambda: server.is_ready() and faults.none  # noqa: E731
+    health = HealthEndpoint(settings.health_listen, metrics.registry, ready)
+    follow = partial(indexer.run_or, server.request_stop, stop := threading.Event())
     following = threading.Thread(target=follow, name="indexer", daemon=True)
     server.on_stop("stop indexer", stop.set)
     server.on_stop("indexer", following.join)

@@ -15,6 +15,7 @@ from typing import Final
 from services.audit.domain import Filter, IndexRow
 from services.audit.indexquery import SPAN, select, time_bounds
 from services.audit.ports import StorageConflict, Term
+from services.audit.storage import index_away
 
 _VERSION: Final = 4
 # A NULL is in no partial index, and costs one octet in the row.
@@ -90,7 +91,8 @@ class SqliteIndex:
 
     @property
     def size(self) -> int:
-        return _size(self._connection())
+        with self._reading() as connection:
+            return _size(connection)
 
     def add(self, rows: Sequence[IndexRow]) -> None:
         with self._writing() as connection:
@@ -104,37 +106,38 @@ class SqliteIndex:
             connection.execute("UPDATE log SET size = ?", (size + len(fresh),))
 
     def find(self, event_id: str) -> int | None:
-        found: tuple[int | None] = (
-            self._connection()
-            .execute("SELECT min(leaf) FROM events WHERE event_id = ?", (event_id,))
-            .fetchone()
-        )
+        with self._reading() as connection:
+            query = "SELECT min(leaf) FROM events WHERE event_id = ?"
+            found: tuple[int | None] = connection.execute(query, (event_id,)).fetchone()
         return found[0]
 
     def has_tenant(self, tenant: str) -> bool:
         query = "SELECT 1 FROM events WHERE tenant = ? LIMIT 1"
-        return self._connection().execute(query, (tenant,)).fetchone() is not None
+        with self._reading() as connection:
+            return connection.execute(query, (tenant,)).fetchone() is not None
 
     def lived(self, number: str, at_ms: int, limit: int) -> list[Term]:
         text = (
             "SELECT tenant, binding FROM terms WHERE number = ? AND until_ms > ? AND since_ms <= ? "
             "ORDER BY since_ms, leaf LIMIT ?"
         )
-        values = (number, at_ms, at_ms, limit)
-        return [Term(*found) for found in self._connection().execute(text, values)]
+        with self._reading() as connection:
+            found = connection.execute(text, (number, at_ms, at_ms, limit))
+            return [Term(*each) for each in found]
 
     def parties(self, leaf: int) -> frozenset[bytes]:
-        found = self._connection().execute("SELECT tag FROM parties WHERE leaf = ?", (leaf,))
-        return frozenset(tag for (tag,) in found)
+        with self._reading() as connection:
+            found = connection.execute("SELECT tag FROM parties WHERE leaf = ?", (leaf,))
+            return frozenset(tag for (tag,) in found)
 
     def query(self, wanted: Filter, first: int, below: int, limit: int) -> list[int]:
-        connection = self._connection()
-        first, below = time_bounds(connection, wanted, first, below)
-        if first >= below:
-            return []
-        text, values = select(wanted)
-        values += [first, below, limit]
-        return [leaf for (leaf,) in connection.execute(text, values)]
+        with self._reading() as connection:
+            first, below = time_bounds(connection, wanted, first, below)
+            if first >= below:
+                return []
+            text, values = select(wanted)
+            values += [first, below, limit]
+            return [leaf for (leaf,) in connection.execute(text, values)]
 
     def close(self) -> None:
         """Closes every thread's connection; nobody may be using one."""
@@ -159,15 +162,33 @@ class SqliteIndex:
         return connection
 
     @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with _answering():
+            yield self._connection()
+
+    @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
+        with _answering():
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk may have rolled it back already
+                    connection.execute("ROLLBACK")
+                raise
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        away = index_away(error)
+        if away is None:
             raise
+        raise away from None
 
 
 def _size(connection: sqlite3.Connection) -> int:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from services.audit.domain import IndexRow
 from services.audit.ports import EventIndex, PublishedLog, StorageConflict
+from services.audit.storage import RETRY_SECONDS, Faults
 from services.runtime.errors import Unavailable
 
 # Leaves per transaction: a commit costs about as much as 200 rows.
@@ -34,11 +35,13 @@ class Indexer:
         index: EventIndex,
         extract: Callable[[int, bytes], IndexRow],
         lag: Gauge,
+        faults: Faults,
     ) -> None:
         self._log = log
         self._index = index
         self._extract = extract
         self._lag = lag
+        self._faults = faults
         self._claimed = False
         self._grown = threading.Condition()  # guards _size, which says what is indexed
         self._size = 0
@@ -49,19 +52,26 @@ class Indexer:
             return self._grown.wait_for(lambda: self._size > size, max(seconds, 0))
 
     def run(self, stop: threading.Event) -> None:
-        """Follows until `stop` is set.
+        """Follows until `stop` is set; while log or index cannot be read or written, tries again.
 
         Raises:
             StorageConflict: the index is another log's, or has leaves that this log has not.
-            anything else: the log or the index cannot be read or written.
+            anything else: a bug.
         """
         while not stop.is_set():
+            worked, pause = 0, POLL_SECONDS
             try:
                 worked = self.advance()
-            except Unavailable:  # no log yet
-                worked = 0
+                self._faults.clear()
+            except StorageConflict:
+                raise
+            except Exception as error:
+                no_log = isinstance(error, Unavailable) and error.reason == "LOG_EMPTY"
+                if not no_log and not self._faults.report(error):
+                    raise
+                pause = POLL_SECONDS if no_log else RETRY_SECONDS
             if not worked:
-                stop.wait(POLL_SECONDS)
+                stop.wait(pause)
 
     def run_or(self, failed: Callable[[Exception], None], stop: threading.Event) -> None:
         """`run` on a thread of its own. Its failure must end the process: an index that is not

@@ -24,6 +24,8 @@ from services.audit.tiles import WITNESSED
 from services.audit.tilestore import VKEY, FolderStore
 
 KEY: Final = "key"
+# What an append of 2,000 events may take: a disk without room is noticed before it is relied on.
+_PROBE: Final = 1 << 20
 
 # Gives the event id out of a stored entry; the same that was given to `append` with it.
 IdOf = Callable[[bytes], bytes]
@@ -88,6 +90,7 @@ class LogFolder:
         with ExitStack() as held:
             store = FolderStore(root / "log", root / "private")
             held.callback(store.close)
+            store.write_private("probe", bytes(_PROBE))
             keys = read_keys(store, origin)
             _withdraw_ended(store, keys)
             before = store.read_checkpoint()

@@ -1,9 +1,10 @@
 """Follows every event topic and makes each event a leaf: `python -m services.audit.sequencer`.
 
 A process of its own, one per log; a second one started by mistake waits for the first to end.
-Positions live in the log, so it joins no consumer group. Anything unexpected ends the process, and
-the next one settles what was left half-way. Invariant: only an open log, held by its locks, is
-appended to, and it is closed after the last append.
+Positions live in the log, so it joins no consumer group. While the log's storage fails it waits,
+not ready (`storage`); anything else unexpected ends the process, and the next one settles what was
+left half-way. Invariant: only an open log, held by its locks, is appended to, and it is closed
+after the last append.
 """
 
 import sys
@@ -18,6 +19,7 @@ from services.audit.logfolder import Event, LogFolder
 from services.audit.ports import LogLocked
 from services.audit.sequencing import Sequencing
 from services.audit.settings import SequencerSettings
+from services.audit.storage import RETRY_SECONDS, Faults
 from services.runtime.consumer import Follower
 from services.runtime.metrics import Metrics, Name
 from services.runtime.parking import Parker
@@ -35,32 +37,58 @@ _GATHER_MS = 50  # shares fetches and fsyncs; an event of a quiet log waits this
 def sequence(
     settings: SequencerSettings, stop: threading.Event, topics: Sequence[Topic] = EVENT_TOPICS
 ) -> None:
-    """Sequences the topics until `stop` is set; what was read by then is published.
+    """Sequences the topics until `stop` is set; what was read by then is published. While the log's
+    storage fails it waits, not ready.
 
     Raises:
-        Exception: whatever ended it; see `LogFolder.open`, `Log.append`, `Follower.run`.
+        Exception: whatever else ended it; see `LogFolder.open`, `Log.append`, `Follower.run`.
     """
     metrics = Metrics("audit")
     ready = metrics.gauge(Name.READY)
     working = threading.Event()
     health = HealthEndpoint(settings.health_listen, metrics.registry, ready=working.is_set)
     health.start()
-    try:
+    faults = Faults(metrics)
+
+    def serve() -> None:
         folder = open_log(settings.log_dir, settings.origin, stop)
         if folder is None:
             return
+        faults.clear()
         try:
             working.set()
             ready.set(1)
             _LOG.info("sequencing", leaves=folder.log.checkpoint.size, health_port=health.port)
-            _follow(settings, folder, metrics, stop, topics)
+            _follow(settings, folder, metrics, _Halt(stop), topics)
         finally:
             working.clear()
             ready.set(0)
             folder.close()
             _LOG.info("stopped", leaves=folder.log.checkpoint.size)
+
+    try:
+        while not stop.is_set():
+            try:
+                serve()
+            except Exception as error:
+                # Opening the log again settles what was left half-way, once the disk lets it.
+                if not faults.report(error):
+                    raise
+                stop.wait(RETRY_SECONDS)
     finally:
         health.stop()
+
+
+class _Halt(threading.Event):
+    """Ends one attempt: set by its failure, or with the whole process. Waits of the loop are short,
+    so that it notices the latter soon."""
+
+    def __init__(self, process: threading.Event) -> None:
+        super().__init__()
+        self._process = process
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._process.is_set()
 
 
 def open_log(root: Path, origin: str, stop: threading.Event) -> LogFolder | None:

@@ -34,6 +34,8 @@ ROUTE_REASONS: Final = frozenset({
     "TRANSFERRED", "TRANSFER_LOOP", "SHORT_NUMBER", "NO_CALLEE", "NO_LAST_CALLER",
     "EXTENSION_NEEDED", "EXTENSION_UNKNOWN", "SCANNING",
 })  # fmt: skip
+# `failing`: any other error of the operating system.
+STORAGE_FAULTS: Final = frozenset({"full", "readonly", "damaged", "index", "failing"})
 # 50 µs to 10 s in steps of about 2.2: calls that never wait stay below 1 ms, acked writes above.
 RPC_BUCKETS: Final = (
     5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -182,6 +184,11 @@ class Name(Enum):
     # audit: size of the newest checkpoint that enough witnesses cosigned; it follows log_leaves
     # within seconds, or witnesses are away or refuse.
     WITNESSED_LEAVES = Spec("witnessed_leaves", "gauge", "Leaves of the witnessed checkpoint.")
+    # audit: 1 while the disk under the log (sequencer) or its index (service) is in this state; the
+    # process is not ready, tries again, and has acknowledged nothing that is not durable.
+    STORAGE_FAULT = Spec(
+        "storage_fault", "gauge", "1 while storage fails in this way.", {"kind": STORAGE_FAULTS}
+    )
     # audit: answers of witnesses. `refused` is an alarm: a witness saw another log than ours.
     WITNESS_ANSWERS = Spec(
         "witness_answers_total",

@@ -23,6 +23,7 @@ from services.audit.indexer import Indexer
 from services.audit.logfolder import LogFolder
 from services.audit.served import ServedFolder
 from services.audit.servicer import AuditServicer
+from services.audit.storage import Faults
 from services.runtime.keyring import MemoryKeyRing
 from services.runtime.metrics import Metrics, Name
 from services.runtime.sealing import PurgeSealer, Tagger
@@ -43,8 +44,9 @@ class World:
         self.folder = LogFolder.open(root / "audit", "axbridge.example/log", event_id_of)
         self.log, self.index = ServedFolder(root / "audit/log"), SqliteIndex(root / "index")
         extract = Extractor(self.sealer, Tagger(self.ring))
-        lag = Metrics("audit").gauge(Name.INDEX_LAG)
-        self.indexer = Indexer(self.log, self.index, extract, lag)
+        metrics = Metrics("audit")
+        lag, faults = metrics.gauge(Name.INDEX_LAG), Faults(metrics)
+        self.indexer = Indexer(self.log, self.index, extract, lag, faults)
         audit: Any = Audit(self.log, self.index, self.indexer, Tagger(self.ring))
         self.server = grpc.server(ThreadPoolExecutor(2))
         add_AuditServiceServicer_to_server(AuditServicer(audit, audit), self.server)

@@ -10,7 +10,9 @@ from services.audit.domain import IndexRow
 from services.audit.indexer import BATCH, Indexer
 from services.audit.logfolder import Event
 from services.audit.ports import StorageConflict
+from services.audit.storage import Faults
 from services.runtime.errors import Unavailable
+from services.runtime.metrics import Metrics
 from tests.unit.audit.memory_index import MemoryIndex, MemoryLog
 from tests.unit.audit.test_handlers import events
 
@@ -35,7 +37,7 @@ def log(tmp_path: Path) -> Iterator[MemoryLog]:
 def test_it_catches_up_in_batches(log: MemoryLog) -> None:
     log.append(*events(BATCH + 300))
     index, lag = MemoryIndex(), Lag()
-    indexer = Indexer(log, index, extract, lag)
+    indexer = Indexer(log, index, extract, lag, Faults(Metrics("audit")))
     assert indexer.advance() == BATCH
     assert lag.value == 300
     assert indexer.advance() == 300
@@ -50,20 +52,20 @@ def test_another_logs_index_is_refused(log: MemoryLog) -> None:
     index.claim("another log")
     log.append(*events(1))
     with pytest.raises(StorageConflict):
-        Indexer(log, index, extract, Lag()).advance()
+        Indexer(log, index, extract, Lag(), Faults(Metrics("audit"))).advance()
 
 
 def test_an_index_ahead_of_the_log_is_refused(log: MemoryLog) -> None:
     index = MemoryIndex()
     index.add([extract(0, b"")])
     with pytest.raises(StorageConflict):
-        Indexer(log, index, extract, Lag()).advance()
+        Indexer(log, index, extract, Lag(), Faults(Metrics("audit"))).advance()
 
 
 def test_it_waits_for_a_log_and_stops_when_told(log: MemoryLog) -> None:
     log.empty = True
     index, stop = MemoryIndex(), threading.Event()
-    indexer = Indexer(log, index, extract, Lag())
+    indexer = Indexer(log, index, extract, Lag(), Faults(Metrics("audit")))
     with pytest.raises(Unavailable):
         indexer.advance()
     running = threading.Thread(target=indexer.run, args=(stop,))
@@ -79,7 +81,7 @@ def test_it_waits_for_a_log_and_stops_when_told(log: MemoryLog) -> None:
 
 def test_who_waits_is_woken(log: MemoryLog) -> None:
     log.append(*events(3))
-    indexer = Indexer(log, MemoryIndex(), extract, Lag())
+    indexer = Indexer(log, MemoryIndex(), extract, Lag(), Faults(Metrics("audit")))
     assert not indexer.beyond(0, 0)
     woken: list[bool] = []
     waiting = threading.Thread(target=lambda: woken.append(indexer.beyond(2, 20)))
