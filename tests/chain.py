@@ -18,6 +18,7 @@ from services.router.domain import Call, Decision, Progress
 from services.router.handlers import Router
 from services.router.opener import CallerTagger, RouteOpener
 from services.router.subscriber import decode_denial, decode_route
+from services.router.texts import Text
 from services.router.view import Copy
 from services.runtime.clock import ManualClock
 from services.runtime.envelope import Envelope
@@ -132,6 +133,9 @@ class Chain:
         return decision.callee if decision.refusal is None else decision.refusal.name
 
     def decided(self, decision: Decision) -> None:
+        """See ports.Recorder."""
+
+    def messaged(self, decision: Decision, text: Text) -> None:
         """See ports.Recorder."""
 
     def progressed(self, progress: Progress, time_ms: int) -> None:

@@ -24,7 +24,7 @@ from services.runtime.sealing import PurgeSealer, SealBroken, Sealed, associated
 
 _YEAR_2000: Final = 946_684_800
 _YEAR_2100: Final = 4_102_444_800
-_KIND_OF: Final = {name: kind for kind, name in enumerate(KINDS)}
+_KIND_OF: Final = {name: kind for kind, name in enumerate(KINDS[:3])}
 
 
 class CallEvents:
@@ -33,8 +33,9 @@ class CallEvents:
     def __init__(self, purge: PurgeSealer) -> None:
         self._purge = purge
 
-    def decode(self, record: Record) -> Fact:
-        """The fact in a record of `router.calls.v1`.
+    def decode(self, record: Record) -> Fact | None:
+        """The fact in a record of `router.calls.v1`; None: it is of a short message, which has no
+        record beside its event.
 
         Raises:
             Malformed: CALL_EVENT_MALFORMED, CALL_EVENT_UNKNOWN or CALL_SECRETS_BROKEN.
@@ -43,6 +44,8 @@ class CallEvents:
         if kind is None or record.value is None:
             raise Malformed("CALL_EVENT_UNKNOWN")
         carrier, call_id = split_key(record.key)
+        if kind != PROGRESSED and _is_message(record.value):
+            return None
         fact, its_carrier, its_call = fact_of(kind, record.value)
         if (its_carrier, its_call) != (carrier, call_id):
             raise Malformed("CALL_EVENT_MALFORMED")
@@ -90,6 +93,13 @@ class CallEvents:
             sealed = self._purge.seal(fact.tenant, end, secrets, bound)
             event.secrets.CopyFrom(sealed_pb2.Sealed(key_id=sealed.key_id, box=sealed.box))
         return event.SerializeToString()
+
+
+def _is_message(value: bytes) -> bool:
+    try:  # both kinds of decisions have it in the same place
+        return events_pb2.CallRouted.FromString(value).HasField("message")
+    except DecodeError:
+        return False  # and what it is instead is said by `fact_of`
 
 
 def split_key(key: bytes) -> tuple[str, str]:

@@ -40,6 +40,8 @@ class Refusal(IntEnum):
     TRANSFERRED = 42
     TRANSFER_LOOP = 43
     SHORT_NUMBER = 44
+    MESSAGES_REFUSED = 45
+    TEXT_HAS_NUMBER = 46
 
 
 class Mode(IntEnum):

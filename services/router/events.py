@@ -10,7 +10,14 @@ from typing import Final, Protocol
 from axbridge.router.v1 import events_pb2
 
 from services.router.packed import JournalCipher, Packed, unpack, unreadable
-from services.router.segments import PROGRESSED, REFUSED, ROUTED, Item
+from services.router.segments import (
+    MESSAGE_REFUSED,
+    MESSAGE_ROUTED,
+    PROGRESSED,
+    REFUSED,
+    ROUTED,
+    Item,
+)
 from services.router.translate import write_duration, write_timestamp
 from services.runtime.keyring import KeyDestroyed, KeyRing
 from services.runtime.sealing import associated
@@ -43,11 +50,17 @@ class JournalEvents:
         if item.kind == PROGRESSED:
             return item.value
         opened = self._cipher(journal).open(item.sequence, item.value, item.key)
+        message = b""
+        if item.kind in (MESSAGE_ROUTED, MESSAGE_REFUSED):
+            message, opened = opened[:2], opened[2:]
         packed = unpack(opened)
-        kind = REFUSED if packed.reason else ROUTED
+        if message:
+            kind = MESSAGE_REFUSED if packed.reason else MESSAGE_ROUTED
+        else:
+            kind = REFUSED if packed.reason else ROUTED
         if (kind, packed.time_ms) != (item.kind, item.time_ms):
             raise unreadable()
-        return self._event(journal, item, packed)
+        return self._event(journal, item, packed, message)
 
     def _cipher(self, journal: str) -> JournalCipher:
         cipher = self._ciphers.get(journal)
@@ -57,7 +70,7 @@ class JournalEvents:
             cipher = self._ciphers[journal] = JournalCipher(self._keyring, journal)
         return cipher
 
-    def _event(self, journal: str, item: Item, packed: Packed) -> bytes:
+    def _event(self, journal: str, item: Item, packed: Packed, message: bytes) -> bytes:
         event: events_pb2.CallRouted | events_pb2.CallRefused
         if packed.reason:
             event = events_pb2.CallRefused()
@@ -73,6 +86,8 @@ class JournalEvents:
         fact.carrier, fact.call_id = carrier, call_id
         fact.journal, fact.journal_sequence = journal, item.sequence
         write_timestamp(fact.time, packed.time_ms)
+        if message:
+            event.message.encoding, event.message.parts = message  # type: ignore[assignment]
         event.verdict = packed.verdict  # type: ignore[assignment]
         event.number = packed.number
         event.trunk = packed.trunk

@@ -7,13 +7,17 @@ leaves, and a decision says connect only if its callee was opened.
 from collections.abc import Callable
 
 from services.router.dialplan import is_short, parse_caller, parse_dialled
-from services.router.domain import Call, Decision, Progress, Refusal, Transfer
+from services.router.domain import MARK, Call, Decision, Mode, Progress, Refusal, Transfer
 from services.router.ports import Found, KeyUnavailable, Opener, Platforms, Recorder, Routes
-from services.router.rule import decide, reached_by
+from services.router.rule import decide, options_of, reached_by
 from services.router.scanning import MISSES, Scanning
+from services.router.texts import Text, spells, text_of
 from services.runtime.clock import Clock
 
 _new = tuple.__new__  # without the detour over a named tuple's own: a third of its time
+_OF_EXTENSIONS = frozenset(
+    (Refusal.EXTENSION_NEEDED, Refusal.EXTENSION_UNKNOWN, Refusal.NO_LAST_CALLER)
+)
 _FOREIGN, _INVALID = Refusal.BLOCK_FOREIGN, Refusal.DIALLED_INVALID
 # A number has one holder, so a call is sent on once; more only while directories disagree.
 _MOST_TRANSFERS = 3
@@ -41,6 +45,7 @@ class Router:
         self._routes = routes
         self._open = opener.callee
         self._decided, self._progressed = recorder.decided, recorder.progressed
+        self._messaged = recorder.messaged
         self._now = clock.epoch_ms
         self._max_age_ms = max_age_ms
         self._verify, self._platforms = verify, platforms
@@ -52,14 +57,36 @@ class Router:
         Raises:
             ResourceExhausted: JOURNAL_FULL.
         """
+        decision = self._judged(call)
+        self._decided(decision)
+        return decision
+
+    def message(self, call: Call, body: str) -> tuple[Decision, Text]:
+        """Decides about a short message as about a call, and how its text goes on.
+
+        Raises:
+            ResourceExhausted: JOURNAL_FULL.
+        """
+        decision = self._judged(call, body)
+        entry, text = decision.entry, text_of(body)
+        if decision.refusal is None and entry is not None:
+            options = options_of(entry)
+            if options is not None and options.mark:
+                text = text_of(MARK + body)  # R3
+        self._messaged(decision, text)
+        return decision, text
+
+    def _judged(self, call: Call, body: str | None = None) -> Decision:
+        """The decision about a call, or a message of this text, to be recorded."""
         decision = self._stopped(call) if self._scanning.stopped else None
         if decision is None:
             decision = self.explain(call)
+            if body is not None:
+                decision = _with_text(decision, body)
             if self._verify is not None:
                 decision = self._verify(decision)
             if decision.refusal is not None and decision.refusal in MISSES:
                 self._scanning.missed(call, decision.caller, decision.time_ms)
-        self._decided(decision)
         return decision
 
     def _stopped(self, call: Call) -> Decision | None:
@@ -127,3 +154,19 @@ class Router:
             ResourceExhausted: JOURNAL_FULL.
         """
         self._progressed(progress, self._now())
+
+
+def _with_text(decision: Decision, body: str) -> Decision:
+    """What a message's own rules make of the decision."""
+    refusal, entry = decision.refusal, decision.entry
+    if refusal in _OF_EXTENSIONS:
+        refusal = Refusal.MESSAGES_REFUSED
+    elif refusal is None and entry is not None:
+        options = options_of(entry)
+        if options is None or not options.sms or entry.mode == Mode.AXE:  # no message dials digits
+            refusal = Refusal.MESSAGES_REFUSED
+        elif spells(body, decision.caller) or spells(body, decision.callee):
+            refusal = Refusal.TEXT_HAS_NUMBER
+    return (
+        decision if refusal is decision.refusal else decision._replace(refusal=refusal, callee="")
+    )

@@ -1,6 +1,6 @@
 """The HTTP/1.1 edge in, for switches that speak no gRPC: JSON in, the same handlers, JSON out.
 
-`POST /v1/route`, `/v1/call-events`, both with `:batch` (`{"requests": […]}` answers
+`POST /v1/route`, `/v1/call-events`, `/v1/message`, all with `:batch` (`{"requests": […]}` answers
 `{"results": […]}`, one a request, in order), `/v1/check-number`. An error is a google.rpc.Status.
 A refused call is no error. Holds no rule; counts decisions and times calls as the gRPC edge does,
 which asks for no more of its callers either: who may connect is the network's to say.
@@ -51,7 +51,12 @@ class HttpEdge:
         self._decide, self._report, self._check = servicer.decide, servicer.report, servicer.check
         self._domain, self._metrics = domain, metrics
         self._paths: dict[str, tuple[str, Callable[[Any], Any], Callable[[float], None]]] = {}
-        for name, one in (("route", self._route), ("call-events", self._call_event)):
+        self._message = servicer.message
+        for name, one in (
+            ("route", self._route),
+            ("call-events", self._call_event),
+            ("message", self._text),
+        ):
             self._serve(f"/v1/{name}", one)
             self._serve(f"/v1/{name}:batch", self._batch_of(one))
         self._serve(_CHECK, self._check_number)
@@ -110,6 +115,10 @@ class HttpEdge:
         request = message_from(value, router_service_pb2.ReportCallEventRequest())
         self._report(progress_from(request))
         return {}
+
+    def _text(self, value: Any) -> dict[str, Any]:
+        request = message_from(value, router_service_pb2.RouteMessageRequest())
+        return form_of(self._message(request))
 
     def _check_number(self, asked: tuple[Any, str]) -> dict[str, Any]:
         value, asker = asked

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from services.router.directory import Platform
 from services.router.domain import Decision, Entry, Progress
+from services.router.texts import Text
 
 
 class Found(NamedTuple):
@@ -92,6 +93,13 @@ class Recorder(Protocol):
 
         Raises:
             ResourceExhausted: JOURNAL_FULL: it was not kept; the call must not be connected.
+        """
+
+    def messaged(self, decision: Decision, text: Text) -> None:
+        """The same of a short message; of its text no more is kept than encoding and parts.
+
+        Raises:
+            ResourceExhausted: JOURNAL_FULL: it must not be forwarded.
         """
 
     def progressed(self, progress: Progress, time_ms: int) -> None:

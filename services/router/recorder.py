@@ -9,7 +9,8 @@ from axbridge.router.v1 import events_pb2
 from services.router.domain import Decision, Progress
 from services.router.journal import Journal
 from services.router.packed import JournalCipher, pack
-from services.router.segments import PROGRESSED, REFUSED, ROUTED
+from services.router.segments import MESSAGE_REFUSED, MESSAGE_ROUTED, PROGRESSED, REFUSED, ROUTED
+from services.router.texts import Text
 from services.router.translate import write_timestamp
 
 
@@ -24,6 +25,12 @@ class JournalRecorder:
         key, packed = pack(decision)
         kind = ROUTED if decision.refusal is None else REFUSED
         self._append_sealed(kind, decision.time_ms, key, packed, self._encrypt)
+
+    def messaged(self, decision: Decision, text: Text) -> None:
+        key, packed = pack(decision)
+        kind = MESSAGE_ROUTED if decision.refusal is None else MESSAGE_REFUSED
+        value = bytes((text.encoding, text.parts)) + packed
+        self._append_sealed(kind, decision.time_ms, key, value, self._encrypt)
 
     def progressed(self, progress: Progress, time_ms: int) -> None:
         def value(journal: str, sequence: int) -> bytes:

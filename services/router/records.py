@@ -88,7 +88,7 @@ def _views(settings: RecordsSettings, metrics: Metrics) -> ThreadedServer | None
 
 
 def _reaper(
-    store: RecordStore, follower: Follower[Fact], metrics: Metrics
+    store: RecordStore, follower: Follower[Fact | None], metrics: Metrics
 ) -> Callable[[threading.Event], None]:
     records, orphans = metrics.counter(Name.CALL_RECORDS), metrics.counter(Name.CALL_ORPHANS)
 

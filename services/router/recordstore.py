@@ -97,7 +97,7 @@ class RecordStore:
             self._write(forget)
 
     def apply(
-        self, items: Sequence[tuple[Record, Fact]], positions: Mapping[tuple[str, int], int]
+        self, items: Sequence[tuple[Record, Fact | None]], positions: Mapping[tuple[str, int], int]
     ) -> None:
         """See Sink. Raises Retry while records cannot be published."""
 
@@ -105,7 +105,7 @@ class RecordStore:
             for record, fact in items:
                 place = record.topic.encode() + record.partition.to_bytes(4)
                 stored = int.from_bytes(txn.get(place, db=self._db[_POSITIONS]) or b"")
-                if record.offset >= stored:
+                if fact is not None and record.offset >= stored:
                     due, state = self._load(txn, record.key)
                     if contradicts(state, fact):
                         self._park(record)

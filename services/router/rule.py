@@ -39,6 +39,8 @@ TREATMENT: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.TRANSFERRED: (23, "transferred"),
     Refusal.TRANSFER_LOOP: (25, "unallocated-number"),
     Refusal.SHORT_NUMBER: (28, "invalid-number"),
+    Refusal.MESSAGES_REFUSED: (21, "not-authorised"),
+    Refusal.TEXT_HAS_NUMBER: (21, "text-refused"),
 }
 EXTENSION_DIGITS: Final = 4
 

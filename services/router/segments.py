@@ -29,8 +29,11 @@ KINDS: Final = (
     "axbridge.router.v1.CallRouted",
     "axbridge.router.v1.CallRefused",
     "axbridge.router.v1.CallProgressed",
+    # The same of short messages: before what is packed of a decision stand encoding and parts.
+    "axbridge.router.v1.CallRouted",
+    "axbridge.router.v1.CallRefused",
 )
-ROUTED, REFUSED, PROGRESSED = range(3)
+ROUTED, REFUSED, PROGRESSED, MESSAGE_ROUTED, MESSAGE_REFUSED = range(5)
 
 
 class Item(NamedTuple):

@@ -9,6 +9,7 @@ from axbridge.router.v1 import router_service_pb2, router_service_pb2_grpc
 from services.router.checks import Checks
 from services.router.domain import Call, Decision, Refusal
 from services.router.handlers import Router
+from services.router.messages import forward_from, message_from
 from services.router.octets import octets_from, result_from, results_from
 from services.router.translate import (
     call_from,
@@ -30,7 +31,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     """axbridge.router.v1.RouterService."""
 
     def __init__(self, router: Router, metrics: Metrics, checks: Checks | None = None) -> None:
-        self._checks = checks
+        self._checks, self._message = checks, router.message
         self._route, self._explain, self.report = router.route, router.explain, router.report
         self._counters: dict[Refusal | None, Any] = {
             refusal: metrics.counter(Name.ROUTE_DECISIONS, reason=refusal.name)
@@ -52,6 +53,14 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         decision = self._route(call)
         self._count(decision.refusal)
         return decision
+
+    def message(
+        self, request: router_service_pb2.RouteMessageRequest
+    ) -> router_service_pb2.RouteMessageResponse:
+        """The answer about a short message, counted; for this edge and the others."""
+        decision, text = self._message(*message_from(request))
+        self._count(decision.refusal)
+        return forward_from(decision, text)
 
     def check(
         self, request: router_service_pb2.CheckNumberRequest, asker: str
@@ -96,6 +105,11 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
             tenant=decision.tenant, decision=refusal.name if refusal else "CONNECTED",
         )  # fmt: skip
         return explanation_from(decision)
+
+    def RouteMessage(
+        self, request: router_service_pb2.RouteMessageRequest, context: object
+    ) -> router_service_pb2.RouteMessageResponse:
+        return self.message(request)
 
     def CheckNumber(
         self, request: router_service_pb2.CheckNumberRequest, context: Any

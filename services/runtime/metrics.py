@@ -33,6 +33,7 @@ ROUTE_REASONS: Final = frozenset({
     "NOT_STARTED", "OUTSIDE_HOURS", "UNSUPPORTED", "BLACKLISTED", "NOT_GENUINE", "UNVERIFIED",
     "TRANSFERRED", "TRANSFER_LOOP", "SHORT_NUMBER", "NO_CALLEE", "NO_LAST_CALLER",
     "EXTENSION_NEEDED", "EXTENSION_UNKNOWN", "SCANNING",
+    "MESSAGES_REFUSED", "TEXT_HAS_NUMBER",
 })  # fmt: skip
 # `failing`: any other error of the operating system.
 STORAGE_FAULTS: Final = frozenset({"full", "readonly", "damaged", "index", "failing"})

@@ -304,6 +304,9 @@ def test_the_http_edge_is_the_same_router(pod: SimpleNamespace) -> None:
     eventually(lambda: refusal(dialled=foreign, transferredBy=path) == "TRANSFER_LOOP", what="loop")
     assert refusal(dialled="110") == "SHORT_NUMBER"
     assert post("check-number", carrier=None, callId=None, number=foreign)["platform"] == "Other"
+    text = {"callId": None, "messageId": "m-1", "sender": A, "dialled": x, "text": "楼下等你"}
+    forward = eventually(lambda: post("message", **text).get("forward"), what="a message")
+    assert (forward["recipient"]["e164"], forward["text"]) == (B, "【号码保护】楼下等你")
     with pytest.raises(urllib.error.HTTPError) as caught:
         post("route", callId="", dialled=x)
     assert caught.value.code == 400
@@ -316,6 +319,10 @@ def test_the_http_edge_is_the_same_router(pod: SimpleNamespace) -> None:
         )
 
     eventually(recorded, what="a record")
+    sent = {m.key(): m.value() or b"" for m in pod.calls()}[b"cmcc/m-1"]
+    assert events_pb2.CallRouted.FromString(sent).message.parts == 1
+    assert "楼下".encode() not in sent
+    assert all(r.call_id != "m-1" for r in pod.records())
 
 
 def test_anybody_may_check_a_number_a_few_times_a_second(pod: SimpleNamespace) -> None:

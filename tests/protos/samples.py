@@ -253,6 +253,13 @@ SAMPLES: dict[str, Message] = {
         fresh_time=at(99),
         positions=[router.TopicPositions(topic="binding.routes.v1", next_offsets=[7, 0, 300])],
     ),
+    "router.v1.CallRouted.message": router.CallRouted(
+        message=router.MessageFact(encoding=call.TEXT_ENCODING_UCS2, parts=3)
+    ),
+    "router.v1.CallRefused.message": router.CallRefused(
+        reason=call.REFUSAL_REASON_TEXT_HAS_NUMBER,
+        message=router.MessageFact(encoding=call.TEXT_ENCODING_GSM7, parts=1),
+    ),
     "router.v1.CallProgressed": router.CallProgressed(
         fact=CALL_FACT,
         leg=call.CALL_LEG_CALLEE,

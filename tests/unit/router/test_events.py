@@ -10,7 +10,8 @@ from services.router.events import JournalEvents, caller_associated, event_assoc
 from services.router.opener import CallerSealer
 from services.router.packed import JournalCipher, Unreadable
 from services.router.recorder import JournalRecorder
-from services.router.segments import REFUSED
+from services.router.segments import MESSAGE_REFUSED, REFUSED
+from services.router.texts import text_of
 from services.runtime.keyring import EvidenceKeys, MemoryKeyRing
 from services.runtime.sealing import PurgeSealer, Sealed, open_evidence
 from tests.unit.router.decisions import NOW, NUMBER, A, B, decision
@@ -33,6 +34,20 @@ class Way:
 
     def values(self) -> list[bytes]:
         return [self.events.value(self.journal.name, item) for item in self.journal.written]
+
+
+def test_a_message_says_its_encoding_and_parts(tmp_path: Path) -> None:
+    way = Way(tmp_path)
+    way.record.messaged(decision(), text_of("a" * 200))
+    way.record.messaged(decision(Refusal.TEXT_HAS_NUMBER), text_of("楼下"))
+    routed, refused = way.values()
+    sent = events_pb2.CallRouted.FromString(routed).message
+    kept = events_pb2.CallRefused.FromString(refused).message
+    assert [(int(m.encoding), m.parts) for m in (sent, kept)] == [(1, 2), (2, 1)]
+    assert "楼下".encode() not in refused
+    moved = way.journal.written[0]._replace(kind=MESSAGE_REFUSED)
+    with pytest.raises(Unreadable):
+        way.events.value(way.journal.name, moved)
 
 
 def test_a_verdict_is_in_the_event(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from services.router.domain import Call, Decision, Entry, Progress, Refusal, Sid
 from services.router.handlers import Router
 from services.router.ports import Found, KeyUnavailable
 from services.router.scanning import Scanning
+from services.router.texts import Text
 from services.runtime.clock import ManualClock
 from services.runtime.errors import ResourceExhausted
 from tests.unit.router.platforms import TEXT, MemoryPlatforms
@@ -61,12 +62,17 @@ class MemoryOpener:
 class MemoryRecorder:
     def __init__(self) -> None:
         self.kept: list[Decision | Progress] = []
+        self.texts: list[tuple[int, int]] = []
         self.full = False
 
     def decided(self, decision: Decision) -> None:
         if self.full:
             raise ResourceExhausted("JOURNAL_FULL")
         self.kept.append(decision)
+
+    def messaged(self, decision: Decision, text: Text) -> None:
+        self.decided(decision)
+        self.texts.append((text.encoding, text.parts))
 
     def progressed(self, progress: Progress, time_ms: int) -> None:
         assert time_ms == NOW

@@ -90,6 +90,18 @@ def test_each_of_a_batch_is_answered_by_itself(edge: SimpleNamespace) -> None:
     assert len(edge.recorder.kept) == 3
 
 
+def test_a_message_is_forwarded(edge: SimpleNamespace) -> None:
+    message = {"messageId": "m1", "carrier": "cmcc", "sender": "13812345678", "dialled": NUMBER,
+               "text": "楼下等你"}  # fmt: skip
+    code, answer = edge.ask("/v1/message", message)
+    assert (code, answer["forward"]["text"]) == (200, "【号码保护】楼下等你")
+    code, answer = edge.ask("/v1/message:batch", {"requests": [message, {**message, "text": ""}]})
+    assert answer["results"][0]["forward"]["parts"] == 1
+    assert reason(answer["results"][1]["error"]) == "INVALID_FIELD"
+    assert len(edge.recorder.texts) == 2
+    assert edge.count("router_decisions_total", reason="CONNECTED") == 2
+
+
 def test_refusals_are_answers_and_errors_are_statuses(edge: SimpleNamespace) -> None:
     edge.routes.found = BOUND._replace(entry=None)
     code, answer = edge.ask("/v1/route", ROUTE)

@@ -35,7 +35,7 @@ class Feed:
         self.store, self.offset = store, 0
 
     def __call__(self, *events: object) -> None:
-        items: list[tuple[Record, Fact]] = []
+        items: list[tuple[Record, Fact | None]] = []
         for event in events:
             found = record(self.offset, event)
             items.append((found, EVENTS.decode(found)))
