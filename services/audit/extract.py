@@ -13,8 +13,8 @@ from typing import Any, Final
 from axbridge.allocator.v1 import events_pb2 as allocator
 from axbridge.audit.v1 import entry_pb2
 from axbridge.audit.v1 import events_pb2 as audit
+from axbridge.binding.v1 import binding_pb2
 from axbridge.binding.v1 import events_pb2 as binding
-from axbridge.binding.v1.binding_pb2 import BINDING_MODE_AXB, BINDING_MODE_UNSPECIFIED
 from axbridge.router.v1 import events_pb2 as router
 from google.protobuf.message import DecodeError
 
@@ -24,6 +24,8 @@ from services.runtime.keyring import KeyDestroyed
 from services.runtime.sealing import PurgeSealer, SealBroken, Sealed, Tagger, associated
 
 Fields = dict[str, Any]
+# Modes in which only the parties may call: UNSPECIFIED, AXB and AXYB.
+_CLOSED: Final = (0, binding_pb2.BINDING_MODE_AXB, binding_pb2.BINDING_MODE_AXYB)
 # The events that carry a binding's terms.
 TERMS: Final = tuple(
     message.DESCRIPTOR.full_name
@@ -76,7 +78,7 @@ def moment_of(stored: bytes) -> Moment:
     entry = entry_pb2.Entry.FromString(stored)
     fact = _READERS[entry.type][0].FromString(entry.value).fact
     ended = entry.type == binding.BindingReleased.DESCRIPTOR.full_name
-    is_open = fact.mode not in (BINDING_MODE_UNSPECIFIED, BINDING_MODE_AXB)
+    is_open = fact.mode not in _CLOSED
     return Moment(_ms(fact.options.start_time), _ms(fact.expire_time), ended, is_open)
 
 
@@ -133,7 +135,7 @@ def _of_binding(message: Any) -> Fields:
     return {
         "tenant": fact.tenant,
         "binding": fact.binding,
-        "numbers": _numbers(fact.number),
+        "numbers": _numbers(fact.number, fact.second_number),
         "until_ms": _ms(until),
         "ended": ended,
     }

@@ -137,7 +137,7 @@ def _seconds(
 
 def shown(options: Options) -> binding_pb2.BindingOptions | None:
     """The message; None where nothing was chosen. What is as the default stays unspecified."""
-    if replace(options, extension="", callee_until_ms=0) == NONE:
+    if replace(options, extension="", callee_until_ms=0, numbers="") == NONE:
         return None
     message = binding_pb2.BindingOptions(
         time_zone=options.zone,

@@ -24,6 +24,7 @@ class Mode(IntEnum):
 
     AXB = 1
     AX = 2
+    AXYB = 3
     AXE = 4
 
 
@@ -138,9 +139,20 @@ class Binding:
     consent_a: str = ""
     consent_b: str = ""
     drain_ms: int = 0  # once a party has withdrawn: when the grace period ends
+    second_epoch: int = 0  # of the lease of Y, mode AXYB
 
     def __repr__(self) -> str:
         return f"<Binding {self.id} version {self.version} {self.state.name}>"
+
+    @property
+    def second(self) -> str:
+        """Y in mode AXYB, or nothing."""
+        return self.terms.options.numbers.partition("-")[2]
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The middle numbers that it stands on, X first."""
+        return (self.number, self.second) if self.second else (self.number,)
 
     @property
     def live(self) -> bool:

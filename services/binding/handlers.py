@@ -6,7 +6,7 @@ request id, one binding comes of it.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -19,6 +19,7 @@ from services.binding.domain import (
     Answered,
     Binding,
     Lease,
+    Mode,
 )
 from services.binding.ports import (
     Bindings,
@@ -85,27 +86,26 @@ class Handlers:
             try:
                 terms.check(self._clock.epoch_ms(), self._shortest_ms)
                 consents = await self._bindings.consented(tenant, terms.pool, tags)
-                known = tags if tag_b else tags[:1]
-                left = self._answers.left(deadline)
-                lease = await self._numbers.lease(terms.pool, known, excluded, left)
+                leases = await self._lease(wish, tags, excluded, deadline)
             except AxbridgeError as why:
                 # A repeated request gets its answer also where allocator is away, the pool is
                 # empty or the expiry has come near. It is rare, so it is not asked for before.
                 return await self._answers.instead(why, tenant, wish.request_id, body)
             try:
-                terms.check_number(exclusive=lease.exclusive)
-                return await self._bind(wish, body, tags, consents, lease)
+                terms.check_number(exclusive=leases[0].exclusive)
+                return await self._bind(wish, body, tags, consents, leases)
             except ConsentsChanged:
-                self._numbers.give_back(terms.pool, lease)
+                self._give_back(terms.pool, leases)
             except LeaseRefused as refusal:
-                if refusal.reason != "LEASE_STALE":
-                    self._numbers.give_back(terms.pool, lease)
-                excluded += (lease.number,)
+                refused, stale = refusal.number, refusal.reason == "LEASE_STALE"
+                kept = (each for each in leases if not stale or each.number != refused)
+                self._give_back(terms.pool, kept)
+                excluded += (refused,)
             except Taken as twin:
-                self._numbers.give_back(terms.pool, lease)
+                self._give_back(terms.pool, leases)
                 return await self._answers.again(twin.answer, body)
             except FailedPrecondition:
-                self._numbers.give_back(terms.pool, lease)
+                self._give_back(terms.pool, leases)
                 raise
         raise ResourceExhausted(
             "POOL_EXHAUSTED",
@@ -114,15 +114,40 @@ class Handlers:
             pool=terms.pool,
         )
 
+    async def _lease(
+        self,
+        wish: Create,
+        tags: tuple[bytes, bytes],
+        excluded: tuple[str, ...],
+        deadline: float,
+    ) -> tuple[Lease, ...]:
+        """A number, or two for mode AXYB. If we die between the two, the first lease runs out."""
+        pool, known = wish.terms.pool, tags if tags[1] else tags[:1]
+        first = await self._numbers.lease(pool, known, excluded, self._answers.left(deadline))
+        if wish.terms.mode is not Mode.AXYB:
+            return (first,)
+        others = (*excluded, first.number)
+        try:
+            left = self._answers.left(deadline)
+            return first, await self._numbers.lease(pool, known, others, left)
+        except AxbridgeError:
+            self._give_back(pool, (first,))
+            raise
+
+    def _give_back(self, pool: str, leases: Iterable[Lease]) -> None:
+        for lease in leases:
+            self._numbers.give_back(pool, lease)
+
     async def _bind(
         self,
         wish: Create,
         body: bytes,
         tags: tuple[bytes, bytes],
         consents: tuple[str, str],
-        lease: Lease,
+        leases: tuple[Lease, ...],
     ) -> Applied:
-        """The new binding. If we die before the write, the lease runs out."""
+        """The new binding. If we die before the write, the leases run out."""
+        lease, last = leases[0], leases[-1]
         now, tenant = self._clock.epoch_ms(), wish.tenant
         request = Answered(wish.request_id, body, now, 1)
         binding = Binding(
@@ -130,11 +155,16 @@ class Handlers:
             lease.cooling_ms, lease.exclusive, now, now, (request,),
             consent_a=consents[0], consent_b=consents[1],
         )  # fmt: skip
+        if last is not lease:
+            options = replace(wish.terms.options, numbers=f"{lease.number}-{last.number}")
+            terms = replace(wish.terms, options=options)
+            binding = replace(binding, terms=terms, second_epoch=last.epoch)
+            lease = replace(lease, deadline_ms=min(lease.deadline_ms, last.deadline_ms))
         try:
             return await self._created(binding, wish, lease)
         except Unavailable as why:
             if why.reason != "STORE_UNAVAILABLE":  # then it may have been applied
-                self._numbers.give_back(wish.terms.pool, lease)
+                self._give_back(wish.terms.pool, leases)
             raise
 
     async def _created(self, binding: Binding, wish: Create, lease: Lease) -> Applied:
@@ -146,7 +176,7 @@ class Handlers:
                 start = self._draw(10**digits)
                 extension = await self._bindings.extension(binding, digits, start)
                 if extension is None:
-                    raise LeaseRefused("NUMBER_FULL")
+                    raise LeaseRefused("NUMBER_FULL", binding.number)
                 options = replace(wish.terms.options, extension=extension)
                 binding = replace(binding, terms=replace(wish.terms, options=options))
             try:
@@ -156,7 +186,7 @@ class Handlers:
                     raise
             else:
                 return Applied(binding, sequence)
-        raise LeaseRefused("EXTENSION_TAKEN")
+        raise LeaseRefused("EXTENSION_TAKEN", binding.number)
 
     async def get(self, tenant: str, binding: str) -> Binding:
         """The binding. Raises NotFound (BINDING_NOT_FOUND), also for another tenant's."""

@@ -24,6 +24,7 @@ from services.runtime.options import Options, parse
 MODES: Final = {
     Mode.AXB: binding_pb2.BINDING_MODE_AXB,
     Mode.AX: binding_pb2.BINDING_MODE_AX,
+    Mode.AXYB: binding_pb2.BINDING_MODE_AXYB,
     Mode.AXE: binding_pb2.BINDING_MODE_AXE,
 }
 _SIZE: Final = re.compile(rb".[\x80-\xff]*[\x00-\x7f]", re.DOTALL)  # a field's tag, its length
@@ -87,11 +88,15 @@ def binding_of(
     record: events_pb2.BindingRecord, order_id: str = "", customer_data: bytes = b""
 ) -> Binding:
     """The binding alone."""
-    route = record.route
+    route, options = record.route, _options(record.route.options)
+    x, _, second = options.numbers.partition("-")
+    epochs = route.lease_epoch, route.other_lease_epoch
+    if route.number == second:  # Y's own route, where the state is not known
+        epochs = route.other_lease_epoch, route.lease_epoch
     return Binding(
         tenant=route.tenant,
         id=route.binding,
-        number=route.number,
+        number=x or route.number,
         terms=Terms(
             pool=route.pool,
             order_id=order_id,
@@ -100,12 +105,12 @@ def binding_of(
             direction=Direction(route.direction),
             max_call_minutes=route.max_call_minutes,
             customer_data=customer_data,
-            options=_options(route.options),
+            options=options,
             mode=Mode(route.mode),
         ),
         tag_a=route.tag_a,
         tag_b=route.tag_b,
-        lease_epoch=route.lease_epoch,
+        lease_epoch=epochs[0],
         cooling_ms=record.cooling_ms,
         exclusive=record.exclusive,
         create_ms=millis(record.create_time),
@@ -119,6 +124,7 @@ def binding_of(
         consent_a=record.consent_a.rpartition("/")[2],
         consent_b=record.consent_b.rpartition("/")[2],
         drain_ms=millis(route.drain_until),
+        second_epoch=epochs[1],
     )
 
 
@@ -176,15 +182,21 @@ def fact_of(binding: Binding) -> events_pb2.BindingFact:
         drain_until=timestamp(binding.drain_ms),
         extension=terms.options.extension,
         callee_expire_time=timestamp(terms.options.callee_until_ms),
+        second_number=binding.second,
+        second_lease_epoch=binding.second_epoch,
     )
 
 
-def route_of(binding: Binding, copies: Copies) -> events_pb2.Route:
+def route_of(binding: Binding, copies: Copies, number: str = "") -> events_pb2.Route:
+    """The route on one of its numbers, default X."""
     terms = binding.terms
+    number = number or binding.number
+    epochs = binding.lease_epoch, binding.second_epoch
+    own, other = epochs if number == binding.number else epochs[::-1]
     return events_pb2.Route(
         tenant=binding.tenant,
         binding=binding.id,
-        number=binding.number,
+        number=number,
         version=binding.version,
         mode=MODES[terms.mode],
         state=_STATES[binding.state],
@@ -196,12 +208,13 @@ def route_of(binding: Binding, copies: Copies) -> events_pb2.Route:
         callee_a=sealed(copies.callee_a),
         callee_b=sealed(copies.callee_b),
         pool=terms.pool,
-        lease_epoch=binding.lease_epoch,
+        lease_epoch=own,
         cool_until=timestamp(binding.cool_until_ms),
         release_reason=REASONS[binding.reason],
         industry_id=terms.industry_id,
         options=terms.options.text,
         drain_until=timestamp(binding.drain_ms),
+        other_lease_epoch=other,
     )
 
 

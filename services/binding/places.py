@@ -69,4 +69,6 @@ def mode(binding: Binding) -> str:
     terms = binding.terms
     if terms.mode is Mode.AXB:
         return ""
+    if terms.mode is Mode.AXYB:
+        return f"AXYB:{binding.second}:{binding.second_epoch}"
     return f"{terms.mode.name}:{terms.options.extension}"

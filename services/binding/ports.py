@@ -17,11 +17,12 @@ from services.runtime.phone import PhoneNumber
 
 
 class LeaseRefused(Exception):
-    """The cell refuses this number for these parties; lease another. Carries the reason."""
+    """The cell refuses a number for these parties; lease another. Carries reason and number."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, number: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.number = number
 
 
 class Taken(Exception):

@@ -15,7 +15,7 @@ from axbridge.runtime.v1 import outbox_pb2
 
 from services.binding.domain import Binding, Reason
 from services.binding.ledger import Ledger, Place
-from services.binding.messages import from_record, read_route, read_state
+from services.binding.messages import binding_of, read_route, read_state
 from services.binding.ports import Stored
 from services.binding.records import Records
 from services.binding.refill import Refill
@@ -166,7 +166,7 @@ class BindingRebuild:
 
     def _says(self, route: events_pb2.Route, stored: Stored) -> bool:
         """Whether the route is that of the version which stands."""
-        ours = self._bindings.route(stored)
+        ours = self._bindings.route(stored, route.number)
         return all(getattr(route, name) == getattr(ours, name) for name in _WHOLE)
 
     def _is_ours(self, record: Record) -> bool:
@@ -204,12 +204,15 @@ class BindingRebuild:
         stored = await self._get(route.binding, epoch)
         now = self._clock.epoch_ms()
         if stored is None and route.release_reason:  # its tombstone got lost on this topic
-            entry = self._records.tombstones(route.number, route.binding, route.version, now)
+            entry = self._records.tombstones(
+                binding_of(events_pb2.BindingRecord(route=route)).numbers,
+                route.binding, route.version, now,
+            )  # fmt: skip
             key = self._bindings.places.binding(route.binding)
             await self._cell.call_under(epoch, "republish", [key], ["0", entry])
             return
         if stored is None:
-            binding, _ = from_record(events_pb2.BindingRecord(route=route))
+            binding = binding_of(events_pb2.BindingRecord(route=route))
             ended = binding.released(now, Reason.UNCONFIRMED, route.version + 1)
             # Its pool's cooling is not known: whoever forgot it, nobody was told the number.
             put = self._bindings.bare(replace(ended, create_ms=now))

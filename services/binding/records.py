@@ -5,7 +5,7 @@ Invariant: what is published about one version always has the same event id, key
 publishing it again is harmless.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from axbridge.binding.v1 import events_pb2
@@ -43,15 +43,20 @@ class Records:
         made = outbox_pb2.OutboxEntry()
         # State first: what a crash leaves of an entry is most likely known to the state topic, from
         # which a heal makes the rest again.
-        for topic, value, event_id, kind in (
-            (topics.BINDING_STATE, state, "", _STATE),
-            (topics.BINDING_ROUTES, route.SerializeToString(), "", _ROUTE),
-            (topics.BINDING_BINDINGS, event, f"{binding.id}-{binding.version}", name),
-        ):
+        x, version = binding.number, f"{binding.id}-{binding.version}"
+        values = [
+            (topics.BINDING_STATE, x, state, "", _STATE),
+            (topics.BINDING_ROUTES, x, route.SerializeToString(), "", _ROUTE),
+            (topics.BINDING_BINDINGS, x, event, version, name),
+        ]
+        if y := binding.second:
+            second = route_of(binding, copies, y).SerializeToString()
+            values.insert(2, (topics.BINDING_ROUTES, y, second, "", _ROUTE))
+        for topic, number, value, event_id, kind in values:
             made.records.add(
                 topic=topic.name,
-                partition=topics.partition_of(binding.number, self._partitions[topic.name]),
-                key=f"{binding.number}/{binding.id}".encode(),
+                partition=topics.partition_of(number, self._partitions[topic.name]),
+                key=f"{number}/{binding.id}".encode(),
                 value=value,
                 event_id=event_id,
                 type=kind,
@@ -60,21 +65,22 @@ class Records:
             )
         return record, made.SerializeToString()
 
-    def tombstones(self, number: str, binding: str, version: int, now: int) -> bytes:
-        """The outbox entry that deletes a binding's compacted records."""
-        key = f"{number}/{binding}".encode()
+    def tombstones(self, numbers: Sequence[str], binding: str, version: int, now: int) -> bytes:
+        """The outbox entry that deletes a binding's compacted records; X is the first number."""
+        places = [(topics.BINDING_ROUTES, number) for number in numbers]
+        places.append((topics.BINDING_STATE, numbers[0]))
         return outbox_pb2.OutboxEntry(
             records=[
                 outbox_pb2.OutboxRecord(
                     topic=topic.name,
                     partition=topics.partition_of(number, self._partitions[topic.name]),
-                    key=key,
+                    key=f"{number}/{binding}".encode(),
                     tombstone=True,
                     type=topic.messages[0],
                     time_ms=now,
                     version=version,
                 )
-                for topic in (topics.BINDING_ROUTES, topics.BINDING_STATE)
+                for topic, number in places
             ]
         ).SerializeToString()
 

@@ -89,7 +89,7 @@ class CellBindings:
         if reply[0] == b"CHANGED":
             raise self._barriers.changed(binding.tenant)
         refuse(reply)
-        raise LeaseRefused(reply[0].decode())
+        raise LeaseRefused(reply[0].decode(), reply[1].decode() if reply[1:] else binding.number)
 
     async def extension(self, binding: Binding, digits: int, start: int) -> str | None:
         """See ports.Bindings."""
@@ -190,9 +190,9 @@ class CellBindings:
         """The outbox entry that announces the version that stands, once more."""
         return self._records.entry(stored.binding, *_sealings(stored))[1]
 
-    def route(self, stored: Stored) -> events_pb2.Route:
-        """The route of the version that stands."""
-        return route_of(stored.binding, _sealings(stored).copies)
+    def route(self, stored: Stored, number: str = "") -> events_pb2.Route:
+        """The route of the version that stands, on one of its numbers."""
+        return route_of(stored.binding, _sealings(stored).copies, number)
 
     def bare(self, binding: Binding) -> Put:
         """What applies a binding of which only the route is known."""
@@ -275,7 +275,7 @@ class CellBindings:
             Lost: it is not at `old` any more.
         """
         b = old.binding
-        entry = self._records.tombstones(b.number, b.id, b.version, self._clock.epoch_ms())
+        entry = self._records.tombstones(b.numbers, b.id, b.version, self._clock.epoch_ms())
         put = self.dropping(old, entry)
         return applied(await self._cell.call("forget", put.keys, [*put.args, "purge"]))
 

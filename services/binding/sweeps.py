@@ -77,7 +77,7 @@ class CellSweeps:
         def drop(old: Stored) -> Put:
             b = old.binding
             return self._bindings.dropping(
-                old, self._records.tombstones(b.number, b.id, b.version, now)
+                old, self._records.tombstones(b.numbers, b.id, b.version, now)
             )
 
         return await self._many("forget_many", drop, olds)

@@ -104,7 +104,7 @@ def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
 
 
 def _party_b(request: binding_service_pb2.CreateBindingRequest, mode: Mode) -> PhoneNumber | None:
-    if mode is Mode.AXB:
+    if mode in (Mode.AXB, Mode.AXYB):
         return parse_party(request.number_b.e164, "number_b")
     if request.HasField("number_b"):
         raise InvalidArgument("NOT_FOR_MODE", "the mode has no B", field="number_b")
@@ -215,6 +215,7 @@ def resource(binding: Binding) -> binding_pb2.Binding:
         consent_a=consent_name(binding.tenant, binding.consent_a),
         consent_b=consent_name(binding.tenant, binding.consent_b),
         drain_until=timestamp(binding.drain_ms),
+        second_number=f"numbers/{binding.second}" if binding.second else "",
         extension=terms.options.extension,
         callee_expire_time=timestamp(terms.options.callee_until_ms),
     )

@@ -173,7 +173,7 @@ def _end(binding: Binding) -> datetime:
 
 def _callers_of_a(binding: Binding) -> bytes:
     """Who reaches A, as the router knows them: B by tag, or whoever dials an extension, or all."""
-    if binding.terms.mode is Mode.AXB:
+    if binding.terms.mode in (Mode.AXB, Mode.AXYB):
         return binding.tag_b
     return binding.terms.options.extension.encode()
 
@@ -183,7 +183,7 @@ def _bound(binding: Binding, side: Literal["a", "b"]) -> bytes:
     return route_associated(
         tenant=binding.tenant,
         binding=binding.id,
-        number=binding.number,
+        number=binding.second or binding.number if side == "a" else binding.number,
         version=binding.version,
         mode=terms.mode.value,
         direction=terms.direction.value,

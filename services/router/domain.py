@@ -49,6 +49,7 @@ class Mode(IntEnum):
 
     AXB = 1
     AX = 2
+    AXYB = 3
     AXE = 4
 
 

@@ -175,6 +175,8 @@ def explanation_from(decision: Decision) -> router_service_pb2.ExplainRouteRespo
 def _write_options(connect: call_pb2.Connect, entry: Entry) -> None:
     options = options_of(entry)
     assert options is not None  # else it was refused
+    if options.numbers:
+        connect.display_number = options.other(connect.display_number)
     if not options.mark:
         connect.mark = ""
     if options.ring_seconds:

@@ -154,11 +154,11 @@ def _slots(route: Route) -> list[tuple[bytes, Side, Copy]]:
         options = parse(route.options)
     except ValueError:
         options = NONE
-    if route.mode == Mode.AX:
-        return [*slots, (ANYONE, Side.UNKNOWN, route.callee_a)]
-    if route.mode == Mode.AXE:
-        reached = [(options.extension.encode(), Side.UNKNOWN, route.callee_a)]
-        return [*slots, *(reached if options.extension else [])]
+    if route.mode == Mode.AX or (route.mode == Mode.AXE and options.extension):
+        return [*slots, (options.extension.encode() or ANYONE, Side.UNKNOWN, route.callee_a)]
+    if route.mode == Mode.AXYB:  # each dials a number of its own
+        by_b = options.numbers.endswith(route.number)
+        return [(route.tag_b, Side.B, route.callee_a)] if by_b else slots
     if route.tag_b:
         slots.append((route.tag_b, Side.B, route.callee_a))
     if options.stranger and route.active:

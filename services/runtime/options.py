@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 _WINDOW: Final = re.compile(r"([1-7]{1,7})@([0-9]{1,4})-([0-9]{1,4})", re.ASCII)
 _CODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 _EXTENSION: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
+_NUMBERS: Final = re.compile(r"(700[0-9]{12})-(700[0-9]{12})", re.ASCII)
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 _DAY_MINUTES: Final = 1440
 MAX_WINDOWS: Final = 21  # three a day
@@ -61,12 +62,18 @@ class Options:
     # What the mode makes of it, not chosen by anybody.
     extension: str = ""  # AXE
     callee_until_ms: int = 0  # AX: until when the temporary callee stands
+    numbers: str = ""  # AXYB: X, which A dials and sees, a hyphen and Y, which B dials and sees
 
     @cached_property
     def text(self) -> str:
         """Every option that was chosen, in the order of the fields."""
         parts = ((name, _written(getattr(self, name))) for name in _CHOSEN)
         return ";".join(f"{name}={value}" for name, value in parts if value != _CHOSEN[name])
+
+    def other(self, number: str) -> str:
+        """Mode AXYB: Y of X and X of Y; otherwise the number itself."""
+        x, _, y = self.numbers.partition("-")
+        return y if y and number == x else x if number == y else number
 
     def open_at(self, time_ms: int) -> bool:
         """Whether one of the windows is open, or there is none. Raises LookupError: no such zone
@@ -134,7 +141,7 @@ def _read(name: str, value: str) -> object:
         if _NUMBER.fullmatch(value) is None:
             raise ValueError("a number")
         return int(value)
-    if name != "zone" and not (is_extension if name == "extension" else is_code)(value):
+    if name != "zone" and not _FORMS.get(name, is_code)(value):
         raise ValueError("a code")
     return value
 
@@ -163,6 +170,15 @@ def is_code(text: str) -> bool:
 def is_extension(text: str) -> bool:
     """Whether it is 1 to 4 digits."""
     return _EXTENSION.fullmatch(text) is not None
+
+
+def is_two_numbers(text: str) -> bool:
+    """Whether it is two different middle numbers."""
+    found = _NUMBERS.fullmatch(text)
+    return found is not None and found[1] != found[2]
+
+
+_FORMS: Final = {"extension": is_extension, "numbers": is_two_numbers}
 
 
 @lru_cache(maxsize=1024)

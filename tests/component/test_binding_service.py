@@ -317,6 +317,31 @@ async def test_extensions_of_one_number_differ(w: World) -> None:
     )
 
 
+async def test_two_numbers_for_a_and_b(w: World) -> None:
+    w.allocator.policy = number_pb2.POOL_POLICY_SHARED
+    made = await w.create(mode=binding_pb2.BINDING_MODE_AXYB)
+    x, y = made.number.split("/")[1], made.second_number.split("/")[1]
+    assert len({x, y}) == 2
+    for number in (made.number, made.second_number):
+        assert list((await w.list(number=number)).bindings) == [made]
+    w.allocator.next = [x, y]
+    other = await w.create(mode=binding_pb2.BINDING_MODE_AXYB, number_a=phone(C), number_b=phone(D))
+    assert (other.number, other.second_number) == (made.number, made.second_number)
+    await w.release(made.name)
+    routes = [events_pb2.Route.FromString(r.value) for r in published(w, "binding.routes.v1")]
+    ours = [each for each in routes if made.name.endswith(each.binding)]
+    assert sorted((each.number, each.version) for each in ours) == sorted(
+        (number, version) for number in (x, y) for version in (1, 2)
+    )
+    assert {each.number: each.lease_epoch for each in ours} == {
+        each.number: epochs
+        for each in ours
+        for epochs in {o.other_lease_epoch for o in ours if o.number != each.number}
+    }
+    without = w.create(mode=binding_pb2.BINDING_MODE_AXYB, number_b=None)
+    assert await refusal(without) == "INVALID_ARGUMENT PARTY_NUMBER_INVALID"
+
+
 async def test_a_party_holds_five_numbers_of_ax(w: World) -> None:
     wishes = [w.create(mode=binding_pb2.BINDING_MODE_AX, number_b=None) for _ in range(7)]
     answers = await asyncio.gather(*map(refusal, wishes))

@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from axbridge.binding.v1 import events_pb2
@@ -84,6 +85,26 @@ async def lived(cell: ReadyCell) -> None:
     await cell.bindings.published(sequence, 5)
     await create(cell, 7, number=gone.number)
     await modes_lived(cell)
+    await two_numbers_lived(cell)
+
+
+def axyb(epoch: int, x: str, y: str) -> dict[str, Any]:
+    options = Options(numbers=f"{x}-{y}")
+    return {
+        "number": x, "second_epoch": epoch,
+        "terms": terms(ManualClock(CLOCK.now()), mode=Mode.AXYB, options=options),
+    }  # fmt: skip
+
+
+async def two_numbers_lived(cell: ReadyCell) -> None:
+    """AXYB: alone, ended, and two on the same shared pair of numbers, of which one rests."""
+    await create(cell, 21, **axyb(31, "700100000000021", "700100000000031"))
+    gone = await create(cell, 22, **axyb(32, "700100000000022", "700100000000032"))
+    await release(cell, gone)
+    shared = "700100000099997", "700100000099996"
+    first = await create(cell, 23, exclusive=False, **axyb(33, *shared))
+    await create(cell, 24, exclusive=False, **axyb(34, *shared))
+    await release(cell, first)
 
 
 async def modes_lived(cell: ReadyCell) -> None:
@@ -178,6 +199,36 @@ async def test_a_store_that_is_behind_kafka_is_brought_forward(cell: ReadyCell) 
     await cell.cell.redis.restore(cell.bindings.places.binding(made.id), 0, behind, replace=True)
     await cell.begin(2, cell.records)
     assert (await read(cell, made)).binding == now.binding
+
+
+async def test_one_of_two_routes_is_enough_to_release_both(cell: ReadyCell) -> None:
+    made = await create(cell, 1, **axyb(9, "700100000000001", "700100000000009"))
+    keys, routes = cell.on("binding.keys.v1"), cell.on("binding.routes.v1")
+    assert [r.key.decode().partition("/")[0] for r in routes] == list(made.numbers)
+    for epoch, only in enumerate(routes, start=2):
+        await cell.wipe()
+        cell.records.clear()
+        await cell.begin(epoch, [*keys, only])
+        ended = (await read(cell, made)).binding
+        assert (ended.version, ended.reason, ended.numbers) == (2, Reason.UNCONFIRMED, made.numbers)
+        assert (ended.lease_epoch, ended.second_epoch) == (1, 9)
+        await until(lambda: len(cell.on("binding.routes.v1")) >= 2)
+        again = [events_pb2.Route.FromString(r.value or b"") for r in cell.on("binding.routes.v1")]
+        assert {(r.number, r.version, r.lease_epoch) for r in again} == {
+            (made.number, 2, 1), (made.second, 2, 9),
+        }  # fmt: skip
+
+
+async def test_a_stale_route_of_the_second_number_is_overruled(cell: ReadyCell) -> None:
+    made = await create(cell, 1, **axyb(9, "700100000000001", "700100000000009"))
+    stale = cell.on("binding.routes.v1")[1]
+    assert stale.key.startswith(made.second.encode())
+    assert not await cell.rebuild.repair(stale)
+    await release(cell, made)
+    await until(lambda: len(cell.on("binding.routes.v1")) == 4)
+    assert await cell.rebuild.repair(stale)
+    await until(lambda: len(cell.on("binding.routes.v1")) == 6)
+    assert [version(r) for r in cell.on("binding.routes.v1")[4:]] == [2, 2]
 
 
 async def test_a_creation_that_only_reached_the_routes_is_released(cell: ReadyCell) -> None:

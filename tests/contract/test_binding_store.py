@@ -225,6 +225,49 @@ async def test_extensions_of_a_number_come_to_an_end(s: Subject) -> None:
     assert await s.store.extension(replace(more, number=X[:-1] + "2"), 1, 3) == "3"
 
 
+def axyb(s: Subject, a: int, b: int, y: str, **changes: object) -> Binding:
+    made = s.new(a, b, second_epoch=s.epoch + 1, **changes)
+    options = Options(numbers=f"{made.number}-{y}")
+    return replace(made, terms=replace(made.terms, mode=Mode.AXYB, options=options))
+
+
+Y, Z = X[:-1] + "8", X[:-1] + "9"
+
+
+async def test_two_numbers_are_taken_together_or_not_at_all(s: Subject) -> None:
+    first = axyb(s, 1, 2, Y)
+    await s.store.published(await s.create(first), 5)
+    assert (await s.read(first)).binding == first
+    for number in (X, Y):
+        assert await s.store.page(TENANT, Index("number", number), "", 9) == [first.id]
+        assert await s.refused(s.new(5, 6, number=number)) == "NUMBER_OCCUPIED"
+        assert await s.refused(s.new(5, 6, number=number, lease_epoch=1)) == "LEASE_STALE"
+    with pytest.raises(LeaseRefused) as refusal:
+        await s.create(axyb(s, 5, 6, Y, number=Z))
+    assert (refusal.value.reason, refusal.value.number) == ("NUMBER_OCCUPIED", Y)
+    assert await s.refused(s.new(5, 6, number=Z)) == ""  # the refused one left nothing on it
+    await s.release(first)
+    assert await s.refused(axyb(s, 5, 6, Y)) == "NUMBER_COOLING"
+    await s.wait(400)
+    assert await s.refused(axyb(s, 5, 6, X, number=Y)) == ""
+
+
+async def test_no_real_number_repeats_on_two_shared_numbers(s: Subject) -> None:
+    first = axyb(s, 1, 2, Y, exclusive=False)
+    await s.create(first)
+    assert await s.refused(axyb(s, 3, 4, Y, exclusive=False)) == ""
+    for a, b, x, y in ((1, 7, X, Z), (7, 1, Z, X), (7, 2, Y, Z), (2, 7, Z, Y)):
+        again = axyb(s, a, b, y, number=x, exclusive=False)
+        assert await s.refused(again) == "PARTY_ON_NUMBER"
+    assert await s.refused(s.new(1, 7, number=Y, exclusive=False)) == "PARTY_ON_NUMBER"
+    assert await s.refused(s.new(1, 7, number=Z, exclusive=False)) == ""
+    await s.release(first)
+    assert await s.refused(s.new(1, 8, number=Y, exclusive=False)) == "PARTY_ON_NUMBER"
+    await s.wait(400)
+    assert await s.refused(s.new(1, 8, number=Y, exclusive=False)) == ""
+    assert await s.refused(s.new(2, 9, number=X, exclusive=False)) == ""
+
+
 async def test_a_change_is_compare_and_set(s: Subject) -> None:
     made = s.new()
     await s.create(made)

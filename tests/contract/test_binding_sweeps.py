@@ -15,6 +15,7 @@ from services.binding.ports import Index, Stored, Sweeps, Swept
 from services.runtime.clock import ManualClock
 from services.runtime.errors import DataLoss
 from services.runtime.ids import TimeOrderedIds
+from services.runtime.options import Options
 from services.runtime.phone import PhoneNumber
 from tests.unit.binding.cells import ready_cell
 from tests.unit.binding.memory import DAY_MS, TENANT, MemoryBindings, terms
@@ -36,14 +37,18 @@ class Subject:
     sweeps: Sweeps
     epoch: int = 0
 
-    async def create(self, life_ms: int = -1000, mode: Mode = Mode.AXB) -> Binding:
+    async def create(
+        self, life_ms: int = -1000, mode: Mode = Mode.AXB, numbers: str = ""
+    ) -> Binding:
         self.epoch += 1
         now = now_ms()
-        some = replace(terms(ManualClock()), expire_ms=now + life_ms, mode=mode)
+        options = Options(numbers=numbers)
+        some = replace(terms(ManualClock()), expire_ms=now + life_ms, mode=mode, options=options)
         tag_b = b"" if mode is Mode.AX else b"b" * 16
         made = Binding(
-            TENANT, IDS.new(), f"7001000{self.epoch:08d}", some, b"a" * 16, tag_b, self.epoch,
-            300, True, now, now, (Answered(str(uuid.uuid4()), b"h" * 16, now, 1),),
+            TENANT, IDS.new(), numbers[:15] or f"7001000{self.epoch:08d}", some, b"a" * 16, tag_b,
+            self.epoch, 300, True, now, now, (Answered(str(uuid.uuid4()), b"h" * 16, now, 1),),
+            second_epoch=self.epoch,
         )  # fmt: skip
         lease = Lease(made.number, made.lease_epoch, now + 60_000, True, 300)
         await self.store.create(made, A, B if tag_b else None, b"o" * 16, lease)
@@ -125,6 +130,23 @@ async def test_what_is_forgotten_is_gone_with_its_request(s: Subject) -> None:
     assert await s.store.answered(TENANT, young.requests[0].request_id) is not None
     assert await s.store.page(TENANT, Index("number", old.number), "", 10) == []
     assert await s.due("forget") == []
+
+
+async def test_two_numbers_end_and_are_forgotten_together(s: Subject) -> None:
+    x, y = "700100099990001", "700100099990002"
+    made = await s.create(mode=Mode.AXYB, numbers=f"{x}-{y}")
+    [old] = await s.stored(made)
+    for number in (x, y):
+        assert await s.store.page(TENANT, Index("number", number), "", 10) == [made.id]
+    yesterday = old.binding.released(old.binding.create_ms - DAY_MS - 1000, Reason.EXPIRED)
+    assert await s.sweeps.expire([(old, yesterday)]) != [0]
+    [sequence] = await s.sweeps.forget(await s.stored(made))
+    assert isinstance(sequence, int)
+    await s.sweeps.published(sequence, 5)
+    for number in (x, y):
+        assert await s.store.page(TENANT, Index("number", number), "", 10) == []
+    again = await s.create(mode=Mode.AXYB, numbers=f"{y}-{x}")  # nothing rests there
+    assert (await s.stored(again))[0].binding == again
 
 
 async def test_what_is_due_can_be_put_off(s: Subject) -> None:

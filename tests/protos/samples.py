@@ -74,6 +74,19 @@ FACT_WITH_MODE = binding.BindingFact(
     extension="0042",
     callee_expire_time=at(60),
 )
+FACT_WITH_TWO_NUMBERS = binding.BindingFact(
+    mode=binding_types.BINDING_MODE_AXYB,
+    number=NUMBER,
+    lease_epoch=4,
+    second_number="700100000019999",
+    second_lease_epoch=5,
+)
+ROUTE_WITH_TWO_NUMBERS = binding.Route(
+    mode=binding_types.BINDING_MODE_AXYB,
+    options=f"numbers={NUMBER}-700100000019999",
+    lease_epoch=4,
+    other_lease_epoch=5,
+)
 ROUTE_WITH_OPTIONS = binding.Route(options="ring_seconds=30;after=over")
 ROUTE = binding.Route(
     tenant="taxi",
@@ -294,12 +307,19 @@ SAMPLES: dict[str, Message] = {
     "binding.v1.BindingCreated.mode": binding.BindingCreated(fact=FACT_WITH_MODE),
     "binding.v1.BindingUpdated.mode": binding.BindingUpdated(fact=FACT_WITH_MODE),
     "binding.v1.BindingReleased.mode": binding.BindingReleased(fact=FACT_WITH_MODE),
+    "binding.v1.BindingCreated.two": binding.BindingCreated(fact=FACT_WITH_TWO_NUMBERS),
+    "binding.v1.BindingUpdated.two": binding.BindingUpdated(fact=FACT_WITH_TWO_NUMBERS),
+    "binding.v1.BindingReleased.two": binding.BindingReleased(fact=FACT_WITH_TWO_NUMBERS),
+    "binding.v1.Route.two": ROUTE_WITH_TWO_NUMBERS,
     "binding.v1.Route.options": ROUTE_WITH_OPTIONS,
     "binding.v1.StateRecord.order": binding.StateRecord(
         binding=binding.BindingRecord(order_tag=b"o" * 16)
     ),
     "binding.v1.StateRecord.options": binding.StateRecord(
         binding=binding.BindingRecord(route=ROUTE_WITH_OPTIONS)
+    ),
+    "binding.v1.StateRecord.two": binding.StateRecord(
+        binding=binding.BindingRecord(route=ROUTE_WITH_TWO_NUMBERS)
     ),
     # What lies inside the sealed parts of the above.
     "binding.v1.BindingSecrets": binding.BindingSecrets(

@@ -151,6 +151,34 @@ def test_anyone_reaches_a_of_ax_and_a_a_named_callee_for_a_minute() -> None:
     assert [chain.answer(who, X) for who in (A, B, C)] == [C.e164, "NOT_BOUND", A.e164]
 
 
+def test_each_party_of_axyb_dials_its_own_number_and_is_shown_the_others() -> None:
+    chain, y = Chain(), "700100000019999"
+    made = binding(
+        chain.clock, "b1", tag_a=chain.tag(A), tag_b=chain.tag(B), second_epoch=9,
+        terms=terms(chain.clock, mode=Mode.AXYB, options=Options(numbers=f"{X}-{y}")),
+    )  # fmt: skip
+    copies = chain.bind(made, A, B)
+    shown = [response_from(chain.call(*call)).connect for call in ((A, X), (B, y))]
+    assert [(each.callee.e164, each.display_number) for each in shown] == [
+        (B.e164, y), (A.e164, X),
+    ]  # fmt: skip
+    for call in ((A, y), (B, X), (C, X), (C, y)):
+        assert chain.answer(*call) in ("NOT_BOUND", "BLOCK_FOREIGN")
+    chain.again(made, copies, made.released(chain.clock.epoch_ms(), Reason.REQUESTED))
+    assert [chain.answer(A, X), chain.answer(B, y)] == ["RELEASED", "RELEASED"]
+
+
+def test_the_numbers_of_axyb_cannot_be_swapped_on_the_way() -> None:
+    chain, y, z = Chain(), "700100000019999", "700100000018888"
+    made = binding(
+        chain.clock, "b1", tag_a=chain.tag(A), tag_b=chain.tag(B),
+        terms=terms(chain.clock, mode=Mode.AXYB, options=Options(numbers=f"{X}-{y}")),
+    )  # fmt: skip
+    forged = replace(made, terms=replace(made.terms, options=Options(numbers=f"{X}-{z}")))
+    chain.publish(forged, chain.vault.seal_new(made, A, B, chain.route_seal(made)))
+    assert [chain.answer(A, X), chain.answer(B, z)] == ["KEY_UNAVAILABLE", "KEY_UNAVAILABLE"]
+
+
 def extended(chain: Chain, identity: str, who: PhoneNumber, extension: str) -> Binding:
     return binding(
         chain.clock, identity, tag_a=chain.tag(who), tag_b=b"", exclusive=False,

@@ -3,7 +3,8 @@
 --        9 of B  10 expiry  11 forget  12... requests
 -- Args:  3 id  4 version  5 state (A, R)  6 expiry  7 exclusive (0, 1)  8 lease epoch  9 tag of A
 --        10 tag of B  11 cool until  12 forget at  13 record  14 outbox entry  15 order tag
---        16 mode: '' for AXB, else its name, a colon and AXE's extension  17 when the sweeper is to
+--        16 mode: '' for AXB, else its name, a colon and AXE's extension, or AXYB's Y, a colon and
+--        the epoch of Y's lease  17 when the sweeper is to
 --        look at it: its expiry, or before it the end of the temporary callee
 -- Times are milliseconds. A binding without an order (its secrets were lost) has key 6 in place 7,
 -- one without a B the key of A in place 9 and no tag of B.
@@ -21,19 +22,30 @@ local function extension_mark(mode)
   return extension and 'x' .. extension or ''
 end
 
+-- The keys of Y and its epoch where the mode is AXYB, else nil. They are those of X, of the same cell
+-- and tenant, with Y at the end. Both parties stand on both numbers: no real number repeats on either.
+local function second(keys, mode)
+  local y, epoch = string.match(mode, '^AXYB:(%d+):(%d+)$')
+  if not y then return nil end
+  local found = {epoch = epoch, number = y}
+  for place = 4, 6 do found[place] = string.sub(keys[place], 1, -#y - 1) .. y end
+  return found
+end
+
 -- The AX bindings of A, beside the index of A.
 local function held_by(keys)
   return keys[8] .. ':ax'
 end
 
--- What stands under the tags of a binding, in one read and one write.
-local function apply_tags(keys, args, live, ...)
+-- What stands under the tags of a binding on a number (`on`: its keys, in the places of X's), in one
+-- read and one write.
+local function apply_tags(on, args, live, ...)
   local tags, fields, gone = {}, {}, {}
   for _, tag in ipairs({...}) do
     if tag ~= '' then tags[#tags + 1] = tag end
   end
   local mark = 'L' .. args[3]
-  local now = live and {} or redis.call('HMGET', keys[5], unpack(tags))
+  local now = live and {} or redis.call('HMGET', on[5], unpack(tags))
   for place, tag in ipairs(tags) do
     local own = now[place] == mark
     local value = live and mark or args[11]
@@ -45,23 +57,23 @@ local function apply_tags(keys, args, live, ...)
       fields[#fields + 1] = value
     end
   end
-  if #fields > 0 then redis.call('HSET', keys[5], unpack(fields)) end
-  if #gone > 0 then redis.call('HDEL', keys[5], unpack(gone)) end
+  if #fields > 0 then redis.call('HSET', on[5], unpack(fields)) end
+  if #gone > 0 then redis.call('HDEL', on[5], unpack(gone)) end
 end
 
-local function apply_number(keys, args, live, before)
+local function apply_number(on, args, live, before, epoch)
   local fields = {}
-  local number = redis.call('HMGET', keys[4], 'epoch', 'cool', 'pairs')
+  local number = redis.call('HMGET', on[4], 'epoch', 'cool', 'pairs')
   local function set(name, value)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
-  if tonumber(args[8]) > tonumber(number[1] or '0') then set('epoch', args[8]) end
+  if tonumber(epoch) > tonumber(number[1] or '0') then set('epoch', epoch) end
   if not live and args[7] == '1' and tonumber(args[11]) > tonumber(number[2] or '0') then
     set('cool', args[11])
   end
   if live ~= before then set('pairs', whole(tonumber(number[3] or '0') + (live and 1 or -1))) end
-  if #fields > 0 then redis.call('HSET', keys[4], unpack(fields)) end
+  if #fields > 0 then redis.call('HSET', on[4], unpack(fields)) end
 end
 
 local function apply(keys, args, sequence)
@@ -70,8 +82,13 @@ local function apply(keys, args, sequence)
   local before = known[1]
   redis.call('HSET', keys[3], 'v', args[4], 's', args[5], 'e', args[6], 'sq', sequence,
     'o', args[15], 'r', args[13], unpack(args[16] == '' and {} or {'m', args[16]}))
-  apply_number(keys, args, live, before == 'A')
+  apply_number(keys, args, live, before == 'A', args[8])
   apply_tags(keys, args, live, args[9], args[10], extension_mark(args[16]))
+  local y = second(keys, args[16])
+  if y then
+    apply_number(y, args, live, before == 'A', y.epoch)
+    apply_tags(y, args, live, args[9], args[10])
+  end
   if args[16] == '' and known[2] then redis.call('HDEL', keys[3], 'm') end
   if live and args[16] == 'AX:' then redis.call('ZADD', held_by(keys), 0, args[3]) end
   if known[2] == 'AX:' and not (live and args[16] == 'AX:') then
@@ -82,6 +99,7 @@ local function apply(keys, args, sequence)
     for place = 6, 9 do
       redis.call('ZADD', keys[place], 0, args[3])
     end
+    if y then redis.call('ZADD', y[6], 0, args[3]) end
   end
   if live then
     redis.call('ZADD', keys[10], args[17], args[3])
@@ -91,27 +109,35 @@ local function apply(keys, args, sequence)
   end
 end
 
--- Why the number cannot take the binding, or nil.
-local function refused(keys, args)
-  local now = now_ms()
-  local number = redis.call('HMGET', keys[4], 'epoch', 'pairs', 'cool')
+-- Why a number (its keys, in the places of X's) cannot take the binding, or nil.
+local function refused_by(on, args, epoch, now)
+  local number = redis.call('HMGET', on[4], 'epoch', 'pairs', 'cool')
   local pairs_on = tonumber(number[2] or '0')
   if args[7] == '1' then
     -- Equal: the lease was used already. Leases of a shared number run side by side, in no order.
-    if tonumber(args[8]) <= tonumber(number[1] or '0') then return {'LEASE_STALE'} end
-    if pairs_on > 0 then return {'NUMBER_OCCUPIED'} end
+    if tonumber(epoch) <= tonumber(number[1] or '0') then return 'LEASE_STALE' end
+    if pairs_on > 0 then return 'NUMBER_OCCUPIED' end
   elseif pairs_on >= MAX_PAIRS then
-    return {'NUMBER_FULL'}
+    return 'NUMBER_FULL'
   end
-  if tonumber(number[3] or '0') > now then return {'NUMBER_COOLING'} end
+  if tonumber(number[3] or '0') > now then return 'NUMBER_COOLING' end
   local extension = extension_mark(args[16])
-  local marks = redis.call('HMGET', keys[5], args[9], args[10], extension)
+  local marks = redis.call('HMGET', on[5], args[9], args[10], extension)
   for place = 1, 3 do
     local mark = marks[place]
     if mark and (not tonumber(mark) or tonumber(mark) > now) then
-      return {place == 3 and 'EXTENSION_TAKEN' or 'PARTY_ON_NUMBER'}
+      return place == 3 and 'EXTENSION_TAKEN' or 'PARTY_ON_NUMBER'
     end
   end
+end
+
+-- Why the numbers or A cannot take the binding, and for Y which number; or nil.
+local function refused(keys, args)
+  local now, y = now_ms(), second(keys, args[16])
+  local why = refused_by(keys, args, args[8], now)
+  if why then return {why} end
+  why = y and refused_by(y, args, y.epoch, now)
+  if why then return {why, y.number} end
   if args[16] == 'AX:' and redis.call('ZCARD', held_by(keys)) >= MAX_AX then
     return {'PARTY_FULL'}
   end

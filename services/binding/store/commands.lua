@@ -78,6 +78,23 @@ writes('republish', function(keys, args)
   return {'OK', whole(cell_append(keys, args[4]))}
 end)
 
+-- on: keys of a number, in the places of X's; the binding is in its index no more.
+local function forget_number(on, args, now, state)
+  if state == 'A' then redis.call('HINCRBY', on[4], 'pairs', -1) end
+  for _, tag in ipairs({args[6], args[7], extension_mark(args[8])}) do
+    local mark = tag ~= '' and redis.call('HGET', on[5], tag)
+    if mark and (mark == 'L' .. args[3] or (tonumber(mark) and tonumber(mark) <= now)) then
+      redis.call('HDEL', on[5], tag)
+    end
+  end
+  local number = redis.call('HMGET', on[4], 'pairs', 'cool')
+  if tonumber(number[1] or '0') <= 0 and tonumber(number[2] or '0') <= now
+    and redis.call('EXISTS', on[6]) == 0 then
+    -- Its highest epoch goes too: a lease lives 10 minutes at most, this is 24 h later.
+    redis.call('DEL', on[4])
+  end
+end
+
 -- Drops an ended binding: its record, indexes and request ids, and marks that no longer cool.
 -- With an entry (the tombstones) only when its time has come; without, a tombstone was read.
 -- args: 3 id, 4 version, 5 outbox entry, 6 tag of A, 7 tag of B, 8 mode, 9 'purge': at any time, and
@@ -94,7 +111,6 @@ local function forget(keys, args)
     if not at or tonumber(at) > now then return {'EARLY'} end
   end
   local sequence = publish and whole(cell_append(keys, args[5])) or '0'
-  if state[2] == 'A' then redis.call('HINCRBY', keys[4], 'pairs', -1) end
   redis.call('DEL', keys[3])
   for place = 6, 11 do
     redis.call('ZREM', keys[place], args[3])
@@ -105,19 +121,13 @@ local function forget(keys, args)
       redis.call('DEL', keys[place])
     end
   end
-  for _, tag in ipairs({args[6], args[7], extension_mark(args[8])}) do
-    local mark = tag ~= '' and redis.call('HGET', keys[5], tag)
-    if mark and (mark == 'L' .. args[3] or (tonumber(mark) and tonumber(mark) <= now)) then
-      redis.call('HDEL', keys[5], tag)
-    end
+  forget_number(keys, args, now, state[2])
+  local y = second(keys, args[8])
+  if y then
+    redis.call('ZREM', y[6], args[3])
+    forget_number(y, args, now, state[2])
   end
   if args[8] == 'AX:' then redis.call('ZREM', held_by(keys), args[3]) end
-  local number = redis.call('HMGET', keys[4], 'pairs', 'cool')
-  if tonumber(number[1] or '0') <= 0 and tonumber(number[2] or '0') <= now
-    and redis.call('EXISTS', keys[6]) == 0 then
-    -- Its highest epoch goes too: a lease lives 10 minutes at most, this is 24 h later.
-    redis.call('DEL', keys[4])
-  end
   return {'OK', sequence}
 end
 export('forget', forget)

@@ -62,6 +62,12 @@ ONE = number(1)
             {"tenant": "taxi", "binding": "b1", "numbers": (ONE,), "until_ms": 9},
         ),
         (
+            binding.BindingUpdated(
+                fact=binding.BindingFact(tenant="taxi", number=ONE, second_number=number(2))
+            ),
+            {"tenant": "taxi", "numbers": (ONE, number(2)), "binding": "", "until_ms": 0},
+        ),
+        (
             created("b1", serial=1, until_ms=8, kind=binding.BindingReleased),
             {"tenant": "taxi", "binding": "b1", "numbers": (ONE,), "until_ms": 8, "ended": True},
         ),
@@ -171,6 +177,8 @@ def test_what_a_moment_is(made: Fixture) -> None:
     starts = created("b1", until_ms=900, mode=7)
     starts.fact.options.start_time.FromMilliseconds(300)
     assert moment(starts) == Moment(300, 900, ended=False, open=True)
+    two = created("b1", until_ms=900, mode=3)
+    assert not moment(two).open
     gone = created("b1", kind=binding.BindingReleased, until_ms=5)
     assert moment(gone) == Moment(0, 0, ended=True, open=False)
     assert all(name in TYPES for name in TERMS)

@@ -1,6 +1,7 @@
 """A real cell of binding that is ready without Kafka: a task acknowledges its outbox."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -142,6 +143,8 @@ class ReadyCell:
                 value.pop(b"sq", None)
                 if value.get(b"pairs") == b"0":
                     del value[b"pairs"]
+                if int(value.get(b"cool", 0)) <= time.time() * 1000:  # a rest that is over
+                    value.pop(b"cool", None)
                 found[name] = value
             elif kind == "zset":
                 found[name] = await redis.zrange(key, 0, -1, withscores=True)

@@ -9,7 +9,7 @@ from services.binding.consent import Mark, Policy
 from services.binding.domain import Answered, Binding, Direction, Lease, Mode, Terms
 from services.binding.ports import Answer, ConsentsChanged, Index, LeaseRefused, Lost, Stored, Taken
 from services.runtime.clock import ManualClock
-from services.runtime.errors import AxbridgeError, FailedPrecondition
+from services.runtime.errors import AxbridgeError, FailedPrecondition, ResourceExhausted
 from services.runtime.phone import PhoneNumber
 
 DAY_MS = 86_400_000
@@ -94,29 +94,36 @@ class MemoryBindings:
                     raise FailedPrecondition("PARTY_BLACKLISTED", scope=scope, target=name)
 
     def _refuse(self, binding: Binding, lease: Lease) -> None:
-        now = self.clock.epoch_ms()
-        epoch, cool = self.numbers.get(binding.number, (0, 0))
+        for number, own in zip(
+            binding.numbers, (binding.lease_epoch, binding.second_epoch), strict=False
+        ):
+            self._refuse_on(number, own, binding, lease)
         live = [r.binding for r in self.rows.values() if r.binding.live]
-        on = [other for other in live if other.number == binding.number]
+        held = [b for b in live if b.terms.mode is Mode.AX and b.tag_a == binding.tag_a]
+        if binding.terms.mode is Mode.AX and len(held) >= 5:
+            raise FailedPrecondition("PARTY_FULL")
+
+    def _refuse_on(self, number: str, own: int, binding: Binding, lease: Lease) -> None:
+        now = self.clock.epoch_ms()
+        epoch, cool = self.numbers.get(number, (0, 0))
+        live = [r.binding for r in self.rows.values() if r.binding.live]
+        on = [other for other in live if number in other.numbers]
         here, extension = marks(binding)
         tags = {tag for other in on for tag in marks(other)[0]}
         extensions = {marks(other)[1] for other in on} - {b""}
-        rest = max(self.cooling.get((binding.number, tag), 0) for tag in here)
-        held = [b for b in live if b.terms.mode is Mode.AX and b.tag_a == binding.tag_a]
+        rest = max(self.cooling.get((number, tag), 0) for tag in here)
         for wrong, reason in (
             (lease.deadline_ms <= now, "LEASE_STALE"),
-            (binding.exclusive and lease.epoch <= epoch, "LEASE_STALE"),
+            (binding.exclusive and own <= epoch, "LEASE_STALE"),
             (binding.exclusive and bool(on), "NUMBER_OCCUPIED"),
             (not binding.exclusive and len(on) >= 200, "NUMBER_FULL"),
             (cool > now, "NUMBER_COOLING"),
             (bool(tags & here) or rest > now, "PARTY_ON_NUMBER"),
             (extension in extensions, "EXTENSION_TAKEN"),
-            (self.cooling.get((binding.number, extension), 0) > now, "EXTENSION_TAKEN"),
+            (self.cooling.get((number, extension), 0) > now, "EXTENSION_TAKEN"),
         ):
             if wrong:
-                raise LeaseRefused(reason)
-        if binding.terms.mode is Mode.AX and len(held) >= 5:
-            raise FailedPrecondition("PARTY_FULL")
+                raise LeaseRefused(reason, number)
 
     async def extension(self, binding: Binding, digits: int, start: int) -> str | None:
         number = binding.number
@@ -136,14 +143,17 @@ class MemoryBindings:
         self._sequence += 1
         self.rows[binding.id] = Stored(binding, self._sequence, None)
         self.orders.setdefault(binding.id, order)
-        epoch, cool = self.numbers.get(binding.number, (0, 0))
-        if not binding.live:
-            if binding.exclusive:
-                cool = max(cool, binding.cool_until_ms)
-            else:
-                for tag in {*marks(binding)[0], marks(binding)[1]} - {b""}:
-                    self.cooling[binding.number, tag] = binding.cool_until_ms
-        self.numbers[binding.number] = max(epoch, binding.lease_epoch), cool
+        for number, own in zip(
+            binding.numbers, (binding.lease_epoch, binding.second_epoch), strict=False
+        ):
+            epoch, cool = self.numbers.get(number, (0, 0))
+            if not binding.live:
+                if binding.exclusive:
+                    cool = max(cool, binding.cool_until_ms)
+                else:
+                    for tag in {*marks(binding)[0], marks(binding)[1]} - {b""}:
+                        self.cooling[number, tag] = binding.cool_until_ms
+            self.numbers[number] = max(epoch, own), cool
         if request:
             key = binding.tenant, request.request_id
             self.requests[key] = Answer(request.body_hash, binding.id)
@@ -227,7 +237,7 @@ class MemoryBindings:
         for identity, stored in sorted(self.rows.items()):
             b = stored.binding
             value = {
-                "number": [b.number],
+                "number": list(b.numbers),
                 "order": [self.orders[identity]],
                 "party": [tag.hex() for tag in marks(b)[0]],
             }[index.kind]
@@ -262,10 +272,13 @@ class MemoryNumbers:
     excluded: list[Sequence[str]] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
     leased: int = 0
+    exhausted_after: int = 1_000_000  # leases
 
     async def lease(
         self, pool: str, tags: Sequence[bytes], excluded: Sequence[str], seconds: float
     ) -> Lease:
+        if self.leased >= self.exhausted_after:
+            raise ResourceExhausted("POOL_EXHAUSTED")
         self.leased += 1
         self.excluded.append(excluded)
         number = self.next.pop(0) if self.next else f"7001000{self.leased:08d}"

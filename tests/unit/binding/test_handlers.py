@@ -9,7 +9,7 @@ import pytest
 
 from services.binding.changes import Changes
 from services.binding.commands import Create, Find
-from services.binding.domain import Binding
+from services.binding.domain import Binding, Mode
 from services.binding.handlers import Handlers
 from services.binding.vault import KeyedTags
 from services.runtime.clock import ManualClock
@@ -124,6 +124,26 @@ async def test_an_option_that_the_number_cannot_bear_gives_it_back(s: Subject) -
     with pytest.raises(AxbridgeError, match="OPTION_NEEDS_EXCLUSIVE"):
         await s.handlers.create(wish, FAR)
     assert len(s.numbers.returned) == 1
+
+
+async def test_axyb_takes_two_numbers_or_none(s: Subject) -> None:
+    s.numbers.exclusive = False
+    wish = s.wish(terms=terms(s.clock, mode=Mode.AXYB))
+    made = await s.handlers.create(wish, FAR)
+    assert made.numbers == ("700100000000001", "700100000000002")
+    assert (made.lease_epoch, made.second_epoch) == (1, 2)
+    assert s.numbers.excluded == [(), (made.number,)]
+    assert await s.handlers.create(wish, FAR) == made
+    s.numbers.next = ["700100000000008", made.second]  # the second cannot take them: both go back
+    other = await s.handlers.create(s.wish(terms=wish.terms), FAR)
+    assert s.numbers.returned[-2:] == ["700100000000008", made.second]
+    assert s.numbers.excluded[-2][-1] == made.second
+    assert not set(other.numbers) & set(made.numbers)
+    s.numbers.exhausted_after = s.numbers.leased + 1
+    with pytest.raises(AxbridgeError, match="POOL_EXHAUSTED"):
+        await s.handlers.create(s.wish(terms=wish.terms), FAR)
+    assert len(s.numbers.returned) == 5
+    assert len(s.bindings.rows) == 2
 
 
 async def test_pages_do_not_move_under_the_reader(s: Subject) -> None:

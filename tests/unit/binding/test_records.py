@@ -1,14 +1,17 @@
 """What goes to which topic, partition and key, under which event id."""
 
+from dataclasses import replace
+
 import pytest
 from axbridge.binding.v1 import events_pb2
 from axbridge.runtime.v1 import outbox_pb2
 
-from services.binding.domain import Answered, Reason
-from services.binding.messages import Copies, read_route, read_state
+from services.binding.domain import Answered, Mode, Reason
+from services.binding.messages import Copies, binding_of, read_route, read_state
 from services.binding.records import Records
 from services.runtime.aead import Sealed
 from services.runtime.clock import ManualClock
+from services.runtime.options import Options
 from services.runtime.topics import partition_of
 from tests.unit.binding.memory import DAY_MS, binding
 
@@ -56,11 +59,34 @@ def test_an_event_is_named_by_binding_and_version(kind: str) -> None:
 
 
 def test_tombstones_empty_both_compacted_topics() -> None:
-    entry = outbox_pb2.OutboxEntry.FromString(RECORDS.tombstones("700100000010001", "b1", 2, 5))
+    entry = outbox_pb2.OutboxEntry.FromString(RECORDS.tombstones(NUMBERS[:1], "b1", 2, 5))
     assert [(r.topic, r.tombstone, r.version) for r in entry.records] == [
         ("binding.routes.v1", True, 2),
         ("binding.state.v1", True, 2),
     ]
+
+
+NUMBERS = ("700100000010001", "700100000010009")
+
+
+def test_two_numbers_have_a_route_each_and_one_state_and_event() -> None:
+    made = binding(CLOCK, "b1", second_epoch=9)
+    options = Options(numbers="-".join(NUMBERS))
+    made = replace(made, terms=replace(made.terms, mode=Mode.AXYB, options=options))
+    _, entry = RECORDS.entry(made, COPIES)
+    state, *routes, event = outbox_pb2.OutboxEntry.FromString(entry).records
+    assert [r.key.decode() for r in routes] == [f"{number}/b1" for number in NUMBERS]
+    x, y = (events_pb2.Route.FromString(r.value) for r in routes)
+    assert (x.lease_epoch, x.other_lease_epoch) == (7, 9)
+    for route in (x, y):
+        assert binding_of(events_pb2.BindingRecord(route=route)).numbers == NUMBERS
+        assert binding_of(events_pb2.BindingRecord(route=route)).second_epoch == 9
+    assert {state.key, event.key} == {routes[0].key}
+    fact = events_pb2.BindingCreated.FromString(event.value).fact
+    assert (fact.second_number, fact.second_lease_epoch) == (NUMBERS[1], 9)
+    entry = RECORDS.tombstones(NUMBERS, "b1", 2, 5)
+    gone = outbox_pb2.OutboxEntry.FromString(entry).records
+    assert [r.key for r in gone] == [routes[0].key, routes[1].key, routes[0].key]
 
 
 def test_a_cell_and_a_route_key_have_records_of_their_own() -> None:

@@ -50,11 +50,20 @@ def test_nothing_chosen_is_no_text() -> None:
         "mark=0;sms=0", "sms=0;sms=0", "sms=0;", "windows=8@1-2", "windows=21@1-2",
         "windows=1@5-5", "windows=1@0-1441", "recording=a,b,c", "recording=A,b,c,d",
         "stranger=Ä", "after=", "ring_seconds=9999999999999999999",
+        "numbers=700100000010001", "numbers=700100000010001-700100000010001",
+        "numbers=700100000010001-600100000010002",
     ],
 )  # fmt: skip
 def test_what_is_not_known_whole_is_not_guessed(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse(text)
+
+
+def test_each_of_two_numbers_shows_the_other() -> None:
+    two = parse("numbers=700100000010001-700100000010002")
+    assert two.other("700100000010001") == "700100000010002"
+    assert two.other("700100000010002") == "700100000010001"
+    assert NONE.other("700100000010001") == "700100000010001"
 
 
 @given(st.text(max_size=40))
