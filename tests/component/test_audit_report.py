@@ -2,65 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
-from axbridge.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from axbridge.binding.v1 import events_pb2 as binding
 from axbridge.router.v1 import events_pb2 as router
 
 from services.audit import report
 from services.audit.checkpoint import NoteSigner
-from services.audit.entry import event_id_of, event_of, types_of
-from services.audit.extract import Extractor
-from services.audit.handlers import Audit
-from services.audit.index import SqliteIndex
-from services.audit.indexer import Indexer
-from services.audit.logfolder import LogFolder
-from services.audit.served import ServedFolder
-from services.audit.servicer import AuditServicer
-from services.audit.storage import Faults
-from services.runtime.keyring import MemoryKeyRing
-from services.runtime.metrics import Metrics, Name
-from services.runtime.sealing import PurgeSealer, Tagger
-from services.runtime.topics import EVENT_TOPICS
-from tests.audit_events import created, number, record
+from tests.audit_events import created, number
+from tests.audit_world import World
 
 NOON = int(datetime(2026, 11, 25, 4, tzinfo=UTC).timestamp() * 1000)  # in Shanghai
 DAY_MS = 24 * 3600 * 1000
-TYPES = {name: kind for topic in EVENT_TOPICS for name, kind in types_of(topic).items()}
-
-
-class World:
-    """A log with its service, without Kafka."""
-
-    def __init__(self, root: Path) -> None:
-        self.ring = MemoryKeyRing()
-        self.sealer = PurgeSealer(self.ring)
-        self.folder = LogFolder.open(root / "audit", "axbridge.example/log", event_id_of)
-        self.log, self.index = ServedFolder(root / "audit/log"), SqliteIndex(root / "index")
-        extract = Extractor(self.sealer, Tagger(self.ring))
-        metrics = Metrics("audit")
-        lag, faults = metrics.gauge(Name.INDEX_LAG), Faults(metrics)
-        self.indexer = Indexer(self.log, self.index, extract, lag, faults)
-        audit: Any = Audit(self.log, self.index, self.indexer, Tagger(self.ring))
-        self.server = grpc.server(ThreadPoolExecutor(2))
-        add_AuditServiceServicer_to_server(AuditServicer(audit, audit), self.server)
-        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
-        self.server.start()
-
-    def add(self, event_id: str, message: Any, time_ms: int) -> None:
-        self.folder.append([event_of(record(message, event_id, time_ms=time_ms), TYPES)], b"")
-        self.indexer.advance()
-
-    def close(self) -> None:
-        self.server.stop(None).wait()
-        self.index.close()
-        self.folder.close()
 
 
 @pytest.fixture
