@@ -24,9 +24,11 @@ from services.runtime.publisher import Outgoing, Publishing
 
 _BATCH: Final = 500  # entries of one round trip: about 15 ms of producing
 # Once many entries come together, the next batch is gathered a little: a round trip costs the
-# broker and us about the same for ten entries as for fifty. Few callers never wait.
+# broker, us and all who follow about the same for ten entries as for fifty. With 64 callers on a
+# busy machine 15 ms took about a fifth less CPU than 5 ms, and answers came sooner for it. Few
+# callers never wait, nor does what fills a batch by itself.
 _MANY: Final = 16
-_GATHER_SECONDS: Final = 0.005
+_GATHER_SECONDS: Final = 0.015
 _NEVER_MS: Final = 1 << 62
 
 
@@ -67,7 +69,7 @@ class Relay:
                 if busy:
                     await asyncio.sleep(_GATHER_SECONDS)
                 entries = await self._read(acked)
-                busy = len(entries) >= _MANY
+                busy = _MANY <= len(entries) < _BATCH
                 if not entries:
                     continue
                 self._oldest_ms = _NEVER_MS
