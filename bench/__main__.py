@@ -14,7 +14,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import audit_log, create_binding, expiry, rebuild
+from bench import allocator, audit_log, create_binding, expiry, rebuild
 from deploy.local.places import LOCAL
 
 _LOADS: Final[dict[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
@@ -28,7 +28,7 @@ _ROUTER: Final = {"route": "bench.route_call", "http": "bench.http_edge", "sip":
 def main() -> int:
     """Runs what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    what = (*_LOADS, "rebuild", "expiry", "audit_log", *_ROUTER)
+    what = (*_LOADS, "allocator", "rebuild", "expiry", "audit_log", *_ROUTER)
     parser.add_argument("what", nargs="?", choices=what, help="default: all")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load by creates")
     parser.add_argument("--bindings", type=int, default=200_000, help="to be rebuilt")
@@ -43,6 +43,8 @@ def main() -> int:
     for name, run in _LOADS.items():
         if args.what in (None, name):
             _show(console, name, run(args))
+    if args.what in (None, "allocator"):
+        console.print_json(data={"allocator": allocator.run(args.data)})
     if args.what in (None, "rebuild"):
         console.print_json(data={"rebuild": rebuild.run(args.data, args.bindings)})
     if args.what in (None, "expiry"):
