@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from services.runtime.selection import ANY, Selection
+
 MAX_PAIRS: Final = 200  # AXB pairs on one shared number (domain.md)
 BLOCK_SIZE: Final = 10_000  # serials behind the 11 managed digits
 DAY_MS: Final = 24 * 3600 * 1000
@@ -18,7 +20,6 @@ LEASE_RANGE_MS: Final = (1000, 600_000)
 MAX_ITEMS: Final = 200
 TAG_OCTETS: Final = 16
 MAX_REASON: Final = 200
-MAX_AREAS: Final = 8
 IMPORT_RANGE_MS: Final = (60_000, 30 * DAY_MS)
 # Upper ends of the classes in which a shared pool's numbers are counted by their pairs; the last
 # class has what is above. As in store/number.lua.
@@ -131,21 +132,6 @@ class Number:
     cool_until_ms: int
     version: int
     history: tuple[tuple[State, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which number is wanted: one by name, or areas in their order (`strict`: and no other); the
-    parties' last one if it can be had; one at random."""
-
-    number: str = ""
-    areas: tuple[str, ...] = ()
-    strict: bool = False
-    sticky: bool = False
-    random: bool = False
-
-
-ANY: Final = Selection()
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -9,11 +9,11 @@ from typing import Final
 
 from services.allocator.domain import PoolId
 from services.runtime.errors import InvalidArgument
+from services.runtime.selection import is_area
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 _BLOCK: Final = re.compile(r"700\d{8}", re.ASCII)
 _NUMBER: Final = re.compile(r"700\d{12}", re.ASCII)
-_AREA: Final = re.compile(r"[1-9]\d\d\d00", re.ASCII)  # GB/T 2260 down to cities
 
 
 def pool_id(name: str, field: str = "name") -> PoolId:
@@ -50,7 +50,7 @@ def middle_number(digits: str) -> str:
 
 def area_code(digits: str, field: str) -> str:
     """A province or city. Raises InvalidArgument (AREA_INVALID)."""
-    if not _AREA.fullmatch(digits):
+    if not is_area(digits):
         raise InvalidArgument("AREA_INVALID", "not a province or city of 6 digits", field=field)
     return digits
 

@@ -19,7 +19,6 @@ from typing import Any, Final
 from services.allocator import messages
 from services.allocator.cells import checked, waited
 from services.allocator.domain import (
-    ANY,
     Import,
     Lease,
     Leased,
@@ -30,7 +29,6 @@ from services.allocator.domain import (
     PoolId,
     Refusal,
     Refused,
-    Selection,
     State,
     Wish,
 )
@@ -38,6 +36,7 @@ from services.allocator.pool import Permutation, Walk
 from services.runtime.cell import Argument, Cell
 from services.runtime.errors import Aborted
 from services.runtime.keyring import KeyRing
+from services.runtime.selection import ANY, Selection
 from services.runtime.topics import ALLOCATOR_NUMBERS, ALLOCATOR_STATE, partition_of
 
 KEY_LABEL: Final = b"serials/v1"

@@ -12,7 +12,6 @@ from typing import Final
 
 from axbridge.allocator.v1 import allocator_service_pb2 as service_pb2
 from axbridge.allocator.v1 import number_pb2
-from axbridge.type.v1 import selection_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
@@ -26,9 +25,9 @@ from services.allocator.domain import (
     PoolId,
     Refusal,
     Refused,
-    Selection,
 )
 from services.allocator.messages import POLICY, POLICY_OUT, STATES, duration, millis, timestamp
+from services.runtime import selectionwire
 from services.runtime.errors import InvalidArgument
 from services.runtime.status import DOMAIN
 
@@ -88,39 +87,13 @@ def _wish(item: service_pb2.LeaseItem) -> domain.Wish:
     tags = _tags(item.party_tags, domain.MAX_ITEMS)
     if not item.HasField("selection"):
         return domain.Wish(tags, excluded)
-    return domain.Wish(tags, excluded, selection_in(item.selection))
+    return domain.Wish(tags, excluded, selectionwire.read(item.selection, "items.selection"))
 
 
 def _tags(tags: Sequence[bytes], most: int) -> tuple[bytes, ...]:
     if any(len(tag) != domain.TAG_OCTETS for tag in tags) or len(tags) > most:
         raise invalid("items.party_tags", f"at most {most} tags of 16 octets")
     return tuple(tags)
-
-
-def selection_in(message: selection_pb2.Selection) -> Selection:
-    """Which number is wanted. Raises InvalidArgument (NUMBER_INVALID, AREA_INVALID,
-    INVALID_FIELD)."""
-    field = "items.selection"
-    if len(message.areas) > domain.MAX_AREAS:
-        raise invalid(f"{field}.areas", "at most 8 areas")
-    known = (
-        (message.area_match, selection_pb2.AreaMatch, "area_match"),
-        (message.stickiness, selection_pb2.Stickiness, "stickiness"),
-        (message.order, selection_pb2.SelectionOrder, "order"),
-    )
-    for value, enum, name in known:
-        if value not in enum.values():
-            raise invalid(f"{field}.{name}", "not a value of the contract")
-    selection = Selection(
-        number=message.number and names.middle_number(message.number),
-        areas=tuple(names.area_code(area, f"{field}.areas") for area in message.areas),
-        strict=message.area_match == selection_pb2.AREA_MATCH_STRICT,
-        sticky=message.stickiness == selection_pb2.STICKINESS_SAME,
-        random=message.order == selection_pb2.SELECTION_ORDER_RANDOM,
-    )
-    if selection.number and (selection.areas or selection.random):
-        raise invalid(f"{field}.number", "a number by name has no areas and no order")
-    return selection
 
 
 def leased_out(leased: Leased) -> service_pb2.LeaseNumbersResponse:

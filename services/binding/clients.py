@@ -14,12 +14,15 @@ from typing import Final, NamedTuple
 import grpc
 from axbridge.allocator.v1 import allocator_service_pb2 as pb
 from axbridge.allocator.v1 import allocator_service_pb2_grpc, number_pb2
+from google.rpc import status_pb2
 
 from services.binding.domain import Lease
 from services.binding.messages import millis
+from services.runtime import selectionwire
 from services.runtime.errors import AxbridgeError, NotFound, ResourceExhausted, Unavailable
+from services.runtime.selection import ANY, Selection
 from services.runtime.server import CHANNEL_OPTIONS
-from services.runtime.status import error_from_rpc
+from services.runtime.status import error_from_rpc, error_from_status
 
 _ITEMS: Final = 200  # of one call, allocator's limit
 _CALL_SECONDS: Final = 2.0  # two of them fit a caller's 5 s
@@ -27,6 +30,15 @@ _CALL_SECONDS: Final = 2.0  # two of them fit a caller's 5 s
 # the next ones are awaited this long. Few callers are not held up.
 _MANY: Final = 8
 _GATHER_SECONDS: Final = 0.003
+_REFILL: Final = timedelta(seconds=5)
+# Why allocator has no number for an item.
+_REFUSALS: Final = {
+    "POOL_EXHAUSTED": "no number of the pool can take these parties now",
+    "AREA_EXHAUSTED": "no number of these areas can take these parties now",
+    "NUMBER_UNAVAILABLE": "the number cannot be given out now",
+    "NUMBER_NOT_FOUND": "no registered block holds the number",
+    "NUMBER_FOREIGN": "the number belongs to another pool",
+}
 _MAX_RETURNS: Final = 10_000  # waiting to be given back; beyond it they run out by themselves
 
 
@@ -48,11 +60,18 @@ class AllocatorNumbers:
         self._returning: asyncio.Task[None] | None = None
 
     async def lease(
-        self, pool: str, tags: Sequence[bytes], excluded: Sequence[str], seconds: float
+        self,
+        pool: str,
+        tags: Sequence[bytes],
+        excluded: Sequence[str],
+        seconds: float,
+        selection: Selection = ANY,
     ) -> Lease:
         """See ports.Numbers."""
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         item = pb.LeaseItem(party_tags=tags, excluded_numbers=excluded)
+        if selection != ANY:
+            item.selection.CopyFrom(selectionwire.shown(selection))
         self._waiting.setdefault(pool, []).append(_Wait(item, future))
         if pool not in self._calling:
             self._calling[pool] = asyncio.create_task(self._call(pool))
@@ -117,7 +136,7 @@ class AllocatorNumbers:
         for wait, result in zip(waits, results, strict=True):
             if not result.HasField("lease"):
                 if not wait.future.done():
-                    wait.future.set_exception(_exhausted(pool))
+                    wait.future.set_exception(_refused(result.error))
             elif wait.future.done():  # its caller has gone
                 self.give_back(pool, _lease_of(result.lease))
             else:
@@ -139,7 +158,9 @@ def _lease_of(lease: number_pb2.Lease) -> Lease:
         epoch=lease.epoch,
         deadline_ms=millis(lease.expire_time),
         exclusive=lease.policy == number_pb2.POOL_POLICY_EXCLUSIVE,
-        cooling_ms=lease.cooling.seconds * 1000 + lease.cooling.nanos // 1_000_000,
+        cooling_ms=millis(lease.cooling),
+        pair_cooling_ms=millis(lease.pair_cooling),
+        sticky=lease.sticky,
     )
 
 
@@ -154,13 +175,13 @@ def _refusal(error: Exception) -> AxbridgeError:
     return _away(ours.reason if isinstance(ours, AxbridgeError) else "UNKNOWN")
 
 
-def _exhausted(pool: str) -> ResourceExhausted:
-    return ResourceExhausted(
-        "POOL_EXHAUSTED",
-        "no number of the pool can take these parties now",
-        retry_after=timedelta(seconds=5),
-        pool=pool,
-    )
+def _refused(status: status_pb2.Status) -> AxbridgeError:
+    """What our caller gets for its own item: allocator's reason as it is."""
+    ours = error_from_status(status)
+    if ours.reason not in _REFUSALS:
+        return _away(ours.reason)
+    wait = _REFILL if isinstance(ours, ResourceExhausted) else None
+    return type(ours)(ours.reason, _REFUSALS[ours.reason], retry_after=wait, **ours.metadata)
 
 
 def _away(cause: str) -> Unavailable:

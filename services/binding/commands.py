@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from services.binding.domain import Mode, Terms
 from services.runtime.phone import PhoneNumber
+from services.runtime.selection import ANY, Selection
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -21,6 +22,7 @@ class Create:
     terms: Terms
     life_ms: int = 0  # instead of the terms' expiry, counted from the creation
     extension_digits: int = 0  # mode AXE
+    selection: Selection = ANY
 
     def canonical(self) -> str:
         """The request's text for its hash. No part holds the separator."""
@@ -37,6 +39,8 @@ class Create:
             parts.append(f"life:{self.life_ms}")
         if t.mode is not Mode.AXB:
             parts.append(f"mode:{t.mode.value}:{self.extension_digits}")
+        if self.selection.text:
+            parts.append(f"selection:{self.selection.text}")
         return "\x1f".join(parts)
 
 

@@ -109,6 +109,8 @@ class Lease:
     deadline_ms: int
     exclusive: bool
     cooling_ms: int
+    pair_cooling_ms: int = 0  # exclusive: 0 where parties are not remembered
+    sticky: bool = False  # it rests from these very parties, and they may have it again
 
     def __repr__(self) -> str:
         return f"<Lease {self.number} epoch {self.epoch}>"
@@ -140,6 +142,7 @@ class Binding:
     consent_b: str = ""
     drain_ms: int = 0  # once a party has withdrawn: when the grace period ends
     second_epoch: int = 0  # of the lease of Y, mode AXYB
+    pair_cooling_ms: int = 0  # exclusive: how long its parties rest from the number; 0: not at all
 
     def __repr__(self) -> str:
         return f"<Binding {self.id} version {self.version} {self.state.name}>"
@@ -166,8 +169,9 @@ class Binding:
 
     @property
     def forget_ms(self) -> int:
-        """When an ended binding's records go: its cooling is over and nobody asks any more."""
-        return max(self.cool_until_ms, self.release_ms + REMEMBERED_MS)
+        """When an ended binding's records go: all cooling is over and nobody asks any more.
+        allocator folds the parties' rest from the route, which goes then too."""
+        return max(self.cool_until_ms, self.release_ms + max(REMEMBERED_MS, self.pair_cooling_ms))
 
     @property
     def due_ms(self) -> int:

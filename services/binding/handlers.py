@@ -8,7 +8,6 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Final
 
 from services.binding import paging
@@ -32,16 +31,10 @@ from services.binding.ports import (
     Taken,
 )
 from services.runtime.clock import Clock
-from services.runtime.errors import (
-    AxbridgeError,
-    FailedPrecondition,
-    ResourceExhausted,
-    Unavailable,
-)
+from services.runtime.errors import Aborted, AxbridgeError, FailedPrecondition, Unavailable
 from services.runtime.phone import PhoneNumber
 
-_LEASES: Final = 4  # tries: allocator's picture lags by one event, so the second nearly always fits
-_REFILL: Final = timedelta(seconds=5)
+_LEASES: Final = 16  # tries: allocator's picture lags by one event, so the second mostly fits
 _RACES: Final = 20  # for an extension: each lost one was won by somebody else
 
 
@@ -100,19 +93,21 @@ class Handlers:
                 refused, stale = refusal.number, refusal.reason == "LEASE_STALE"
                 kept = (each for each in leases if not stale or each.number != refused)
                 self._give_back(terms.pool, kept)
-                excluded += (refused,)
+                if refused != wish.selection.number:
+                    excluded += (refused,)
+                elif not stale:
+                    raise FailedPrecondition(
+                        "NUMBER_UNAVAILABLE", "the number cannot be given out now",
+                        number=refused, why=refusal.reason,
+                    ) from None  # fmt: skip
             except Taken as twin:
                 self._give_back(terms.pool, leases)
                 return await self._answers.again(twin.answer, body)
             except FailedPrecondition:
                 self._give_back(terms.pool, leases)
                 raise
-        raise ResourceExhausted(
-            "POOL_EXHAUSTED",
-            "no number of the pool can take these parties now",
-            retry_after=_REFILL,
-            pool=terms.pool,
-        )
+        # Not POOL_EXHAUSTED: that is for allocator to say, when no number can take the parties.
+        raise Aborted("CONFLICT", "others were faster on one number after another: repeat")
 
     async def _lease(
         self,
@@ -121,15 +116,16 @@ class Handlers:
         excluded: tuple[str, ...],
         deadline: float,
     ) -> tuple[Lease, ...]:
-        """A number, or two for mode AXYB. If we die between the two, the first lease runs out."""
-        pool, known = wish.terms.pool, tags if tags[1] else tags[:1]
-        first = await self._numbers.lease(pool, known, excluded, self._answers.left(deadline))
+        """A number, or two for mode AXYB, of which the first is the one that was named or had before.
+        If we die between the two, the first lease runs out."""
+        pool, known, left = wish.terms.pool, tags if tags[1] else tags[:1], self._answers.left
+        first = await self._numbers.lease(pool, known, excluded, left(deadline), wish.selection)
         if wish.terms.mode is not Mode.AXYB:
             return (first,)
         others = (*excluded, first.number)
         try:
-            left = self._answers.left(deadline)
-            return first, await self._numbers.lease(pool, known, others, left)
+            other = replace(wish.selection, number="", sticky=False)
+            return first, await self._numbers.lease(pool, known, others, left(deadline), other)
         except AxbridgeError:
             self._give_back(pool, (first,))
             raise
@@ -153,7 +149,7 @@ class Handlers:
         binding = Binding(
             tenant, self._ids.new(), lease.number, wish.terms, *tags, lease.epoch,
             lease.cooling_ms, lease.exclusive, now, now, (request,),
-            consent_a=consents[0], consent_b=consents[1],
+            consent_a=consents[0], consent_b=consents[1], pair_cooling_ms=lease.pair_cooling_ms,
         )  # fmt: skip
         if last is not lease:
             options = replace(wish.terms.options, numbers=f"{lease.number}-{last.number}")

@@ -12,6 +12,7 @@ from typing import Final
 
 from axbridge.binding.v1 import binding_pb2, events_pb2
 from axbridge.type.v1 import sealed_pb2
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -113,6 +114,7 @@ def binding_of(
         lease_epoch=epochs[0],
         cooling_ms=record.cooling_ms,
         exclusive=record.exclusive,
+        pair_cooling_ms=record.pair_cooling_ms,
         create_ms=millis(record.create_time),
         update_ms=millis(record.update_time),
         requests=answered_of(record.requests),
@@ -157,8 +159,8 @@ def timestamp(ms: int) -> Timestamp | None:
     return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000) if ms else None
 
 
-def millis(time: Timestamp) -> int:
-    """A Timestamp as milliseconds since 1970, rounded down."""
+def millis(time: Timestamp | Duration) -> int:
+    """A time in milliseconds since 1970, or a span, rounded down."""
     return time.seconds * 1000 + time.nanos // 1_000_000
 
 
@@ -236,6 +238,7 @@ def record_of(
         requests=answered_messages(binding.requests),
         cooling_ms=binding.cooling_ms,
         exclusive=binding.exclusive,
+        pair_cooling_ms=binding.pair_cooling_ms,
         order_tag=bytes.fromhex(order_tag),
         consent_a=consent_name(binding.tenant, binding.consent_a),
         consent_b=consent_name(binding.tenant, binding.consent_b),

@@ -72,3 +72,10 @@ def mode(binding: Binding) -> str:
     if terms.mode is Mode.AXYB:
         return f"AXYB:{binding.second}:{binding.second_epoch}"
     return f"{terms.mode.name}:{terms.options.extension}"
+
+
+def rest(binding: Binding) -> Argument:
+    """Argument 7 of store/apply.lua."""
+    if not binding.exclusive:
+        return ""
+    return binding.pair_cooling_ms - binding.cooling_ms if binding.pair_cooling_ms else -1

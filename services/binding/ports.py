@@ -14,6 +14,7 @@ from services.binding.consent import Consent, Mark, Policy
 from services.binding.domain import Answered, Binding, Lease
 from services.runtime.errors import AxbridgeError
 from services.runtime.phone import PhoneNumber
+from services.runtime.selection import ANY, Selection
 
 
 class LeaseRefused(Exception):
@@ -256,13 +257,20 @@ class Numbers(Protocol):
     """Where middle numbers come from."""
 
     async def lease(
-        self, pool: str, tags: Sequence[bytes], excluded: Sequence[str], seconds: float
+        self,
+        pool: str,
+        tags: Sequence[bytes],
+        excluded: Sequence[str],
+        seconds: float,
+        selection: Selection = ANY,
     ) -> Lease:
         """A number for these parties, other than those excluded. If nobody binds it before its
         deadline it returns by itself.
 
         Raises:
-            ResourceExhausted: POOL_EXHAUSTED. NotFound: POOL_NOT_FOUND.
+            ResourceExhausted: POOL_EXHAUSTED: no number of the pool can take them; AREA_EXHAUSTED.
+            NotFound: POOL_NOT_FOUND. Of a number by name also NotFound: NUMBER_NOT_FOUND,
+            PermissionDenied: NUMBER_FOREIGN, FailedPrecondition: NUMBER_UNAVAILABLE.
             Unavailable: NEIGHBOUR_UNAVAILABLE.
         """
 

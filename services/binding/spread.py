@@ -17,6 +17,7 @@ from services.binding.domain import Binding, Lease
 from services.binding.ports import Answer, Bindings, Index, Numbers, Stored, Taken
 from services.runtime.choice import chosen
 from services.runtime.phone import PhoneNumber
+from services.runtime.selection import ANY, Selection
 
 MOST: Final = 64  # cells of a process: what a sequence is told by, beside its own cell's
 
@@ -130,11 +131,16 @@ class SpreadNumbers:
         self._leased: dict[tuple[str, int], str] = {}
 
     async def lease(
-        self, pool: str, tags: Sequence[bytes], excluded: Sequence[str], seconds: float
+        self,
+        pool: str,
+        tags: Sequence[bytes],
+        excluded: Sequence[str],
+        seconds: float,
+        selection: Selection = ANY,
     ) -> Lease:
         """See ports.Numbers."""
         name = chosen(self._cells_of(tenant_of(pool)), tags[0])
-        lease = await self._cells[name].lease(pool, tags, excluded, seconds)
+        lease = await self._cells[name].lease(pool, tags, excluded, seconds, selection)
         if len(self._leased) >= _REMEMBERED:  # long bound or run out
             self._leased.clear()
         self._leased[lease.number, lease.epoch] = name

@@ -81,6 +81,7 @@ class CellBindings:
             (self.places.request(tenant, request.request_id), *self._barriers.keys(tenant))
         )
         put.args.extend((request.body_hash, lease.deadline_ms, *self._barriers.args(binding)))
+        put.args.append(int(lease.sticky))
         reply = await self._cell.call("create", *put)
         if reply[0] == b"OK":
             return int(reply[1])
@@ -222,7 +223,7 @@ class CellBindings:
                 binding.version,
                 binding.state.value,
                 binding.terms.expire_ms,
-                int(binding.exclusive),
+                places.rest(binding),
                 binding.lease_epoch,
                 binding.tag_a,
                 places.party_b(binding),

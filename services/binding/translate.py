@@ -34,6 +34,7 @@ from services.binding.messages import (
     millis,
     timestamp,
 )
+from services.runtime import selectionwire
 from services.runtime.errors import InvalidArgument
 from services.runtime.ids import request_id
 from services.runtime.options import NONE
@@ -54,7 +55,7 @@ _DIRECTIONS: Final = {0: Direction.BOTH, **{each.value: each for each in Directi
 
 def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
     """Raises InvalidArgument: REQUEST_ID_INVALID, PARTY_NUMBER_…, PARTIES_EQUAL, EXPIRY_PAST, those
-    of `choices.read`, INVALID_FIELD."""
+    of `choices.read` and `selectionwire.read`, INVALID_FIELD."""
     tenant = matched(TENANT, request.parent, "parent")[1]
     identity = request_id(request.request_id)
     if matched(POOL, request.pool, "pool")[1] != tenant:
@@ -100,6 +101,7 @@ def create(request: binding_service_pb2.CreateBindingRequest) -> Create:
         ),
         life_ms,
         _extension_digits(request, mode),
+        selectionwire.read(request.selection, "selection"),
     )
 
 

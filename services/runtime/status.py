@@ -11,7 +11,7 @@ Invariant: nothing leaves here that was not declared safe, and even that is reda
 import secrets
 import string
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import PurePath
 from typing import Any, Final
@@ -107,10 +107,20 @@ def error_from_rpc(error: grpc.RpcError) -> AxbridgeError:
     neighbour's text is dropped, only reason, metadata and the time to wait are taken over.
     """
     code = error.code() if isinstance(error, grpc.Call) else _aio_code(error)
+    return _told(code, _details(error))
+
+
+def error_from_status(status: status_pb2.Status) -> AxbridgeError:
+    """The error of one item among many, as `error_from_rpc` takes that of a call."""
+    code = next((c for c in grpc.StatusCode if c.value[0] == status.code), grpc.StatusCode.UNKNOWN)
+    return _told(code, status.details)
+
+
+def _told(code: grpc.StatusCode, details: Iterable[any_pb2.Any]) -> AxbridgeError:
     kind = _CLASSES.get(code, errors.Internal)
     reason, metadata, wait = code.name, dict[str, str](), None
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-    for detail in _details(error):
+    for detail in details:
         if detail.Unpack(info) and info.domain == DOMAIN:
             reason = info.reason
             metadata = {key: value for key, value in info.metadata.items() if key != "retry_after"}

@@ -21,9 +21,9 @@ from deploy.local.kafka import quiet_admin
 from services.binding.service import start
 from services.binding.settings import BindingSettings
 from services.runtime import topics
-from services.runtime.errors import NotFound
+from services.runtime.errors import NotFound, ResourceExhausted
 from services.runtime.keyring import EvidenceKeys
-from services.runtime.status import reason_of, to_status
+from services.runtime.status import reason_of, status_of, to_status
 from tests.factories import unique
 
 TENANT = "tenants/didi"
@@ -45,6 +45,8 @@ class StubAllocator(allocator_service_pb2_grpc.AllocatorServiceServicer):
         self.cooling_seconds = 60
         self.lease_seconds = 30.0
         self.exhausted = False
+        self.refusal = "POOL_EXHAUSTED"
+        self.selected: list[Any] = []
         self.away = False
         self.next: list[str] = []
         self.calls: list[int] = []
@@ -65,6 +67,7 @@ class StubAllocator(allocator_service_pb2_grpc.AllocatorServiceServicer):
             await context.abort_with_status(status)
         self.calls.append(len(request.items))
         self.excluded += [list(item.excluded_numbers) for item in request.items]
+        self.selected += [item.selection for item in request.items]
         return allocator_pb2.LeaseNumbersResponse(results=[self._lease() for _ in request.items])
 
     async def ReturnNumbers(self, request: Any, context: Any) -> Any:
@@ -74,7 +77,7 @@ class StubAllocator(allocator_service_pb2_grpc.AllocatorServiceServicer):
     def _lease(self) -> Any:
         result = allocator_pb2.LeaseResult()
         if self.exhausted:
-            result.error.code = 8
+            result.error.CopyFrom(status_of(ResourceExhausted(self.refusal, pool="city")))
             return result
         self._serial += 1
         self._epoch += 1

@@ -40,7 +40,6 @@ from services.allocator.domain import (
     Refused,
     RouteChange,
     RouteState,
-    Selection,
     Wish,
 )
 from services.allocator.fold import CellRouteFold
@@ -49,6 +48,7 @@ from services.allocator.store import KEY_LABEL, CellNumberStore
 from services.runtime.clock import ManualClock, SystemClock
 from services.runtime.errors import FailedPrecondition
 from services.runtime.keyring import MemoryKeyRing
+from services.runtime.selection import Selection
 from tests.unit.allocator.cells import PARTITIONS, ready_cell
 from tests.unit.allocator.memory import MemoryNumberStore
 from tests.unit.allocator.subject import FIRST, POOL

@@ -44,10 +44,10 @@ class Subject:
         )  # fmt: skip
         return replace(made, **changes)  # type: ignore[arg-type]
 
-    async def create(self, binding: Binding, life_ms: int = 30_000) -> int:
+    async def create(self, binding: Binding, life_ms: int = 30_000, *, sticky: bool = False) -> int:
         lease = Lease(
             binding.number, binding.lease_epoch, self.now() + life_ms, binding.exclusive,
-            binding.cooling_ms,
+            binding.cooling_ms, binding.pair_cooling_ms, sticky,
         )  # fmt: skip
         return await self.store.create(binding, A, B, b"o" * 16, lease)
 
@@ -62,9 +62,11 @@ class Subject:
         await self.store.release(old, new)
         return new
 
-    async def refused(self, binding: Binding, life_ms: int = 30_000) -> str:
+    async def refused(
+        self, binding: Binding, life_ms: int = 30_000, *, sticky: bool = False
+    ) -> str:
         try:
-            await self.create(binding, life_ms)
+            await self.create(binding, life_ms, sticky=sticky)
         except LeaseRefused as refusal:
             return refusal.reason
         return ""

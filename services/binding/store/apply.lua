@@ -1,7 +1,8 @@
 -- The state of a binding and all that hangs on it, written in one place.
 -- Keys:  3 binding  4 number  5 tags on the number  6 index of the number  7 of the order  8 of A
 --        9 of B  10 expiry  11 forget  12... requests
--- Args:  3 id  4 version  5 state (A, R)  6 expiry  7 exclusive (0, 1)  8 lease epoch  9 tag of A
+-- Args:  3 id  4 version  5 state (A, R)  6 expiry  7 '': shared; else by how many ms its
+--        parties' rest outlasts the number's, -1: they do not rest  8 lease epoch  9 tag of A
 --        10 tag of B  11 cool until  12 forget at  13 record  14 outbox entry  15 order tag
 --        16 mode: '' for AXB, else its name, a colon and AXE's extension, or AXYB's Y, a colon and
 --        the epoch of Y's lease  17 when the sweeper is to
@@ -45,16 +46,15 @@ local function apply_tags(on, args, live, ...)
     if tag ~= '' then tags[#tags + 1] = tag end
   end
   local mark = 'L' .. args[3]
+  local till = tonumber(args[11]) + (tonumber(args[7]) or 0)
   local now = live and {} or redis.call('HMGET', on[5], unpack(tags))
   for place, tag in ipairs(tags) do
     local own = now[place] == mark
-    local value = live and mark or args[11]
-    if not live and args[7] == '1' then
+    if not live and args[7] == '-1' then
       if own then gone[#gone + 1] = tag end
-    elseif live or not now[place] or own
-      or (tonumber(now[place]) and tonumber(now[place]) < tonumber(args[11])) then
+    elseif live or not now[place] or own or (tonumber(now[place]) and tonumber(now[place]) < till) then
       fields[#fields + 1] = tag
-      fields[#fields + 1] = value
+      fields[#fields + 1] = live and mark or whole(till)
     end
   end
   if #fields > 0 then redis.call('HSET', on[5], unpack(fields)) end
@@ -69,7 +69,7 @@ local function apply_number(on, args, live, before, epoch)
     fields[#fields + 1] = value
   end
   if tonumber(epoch) > tonumber(number[1] or '0') then set('epoch', epoch) end
-  if not live and args[7] == '1' and tonumber(args[11]) > tonumber(number[2] or '0') then
+  if not live and args[7] ~= '' and tonumber(args[11]) > tonumber(number[2] or '0') then
     set('cool', args[11])
   end
   if live ~= before then set('pairs', whole(tonumber(number[3] or '0') + (live and 1 or -1))) end
@@ -109,21 +109,32 @@ local function apply(keys, args, sequence)
   end
 end
 
--- Why a number (its keys, in the places of X's) cannot take the binding, or nil.
-local function refused_by(on, args, epoch, now)
+-- Whether the parties rest from the number by the same binding, and nobody was on it since: a late call
+-- of theirs can reach but each other. (An exclusive number rests from its last binding.)
+local function same_again(args, cool, marks)
+  local a = tonumber(marks[1] or '')
+  if not a or args[10] ~= '' and tonumber(marks[2] or '') ~= a then return false end
+  return args[7] == '' or cool == a - tonumber(args[7])
+end
+
+-- Why a number (its keys, in the places of X's) cannot take the binding, or nil. `sticky`: its parties
+-- may have it again.
+local function refused_by(on, args, epoch, now, sticky)
   local number = redis.call('HMGET', on[4], 'epoch', 'pairs', 'cool')
   local pairs_on = tonumber(number[2] or '0')
-  if args[7] == '1' then
+  if args[7] ~= '' then
     -- Equal: the lease was used already. Leases of a shared number run side by side, in no order.
     if tonumber(epoch) <= tonumber(number[1] or '0') then return 'LEASE_STALE' end
     if pairs_on > 0 then return 'NUMBER_OCCUPIED' end
   elseif pairs_on >= MAX_PAIRS then
     return 'NUMBER_FULL'
   end
-  if tonumber(number[3] or '0') > now then return 'NUMBER_COOLING' end
+  local cool = tonumber(number[3] or '0')
   local extension = extension_mark(args[16])
   local marks = redis.call('HMGET', on[5], args[9], args[10], extension)
-  for place = 1, 3 do
+  local again = sticky and same_again(args, cool, marks)
+  if cool > now and not again then return 'NUMBER_COOLING' end
+  for place = again and 3 or 1, 3 do
     local mark = marks[place]
     if mark and (not tonumber(mark) or tonumber(mark) > now) then
       return place == 3 and 'EXTENSION_TAKEN' or 'PARTY_ON_NUMBER'
@@ -131,10 +142,10 @@ local function refused_by(on, args, epoch, now)
   end
 end
 
--- Why the numbers or A cannot take the binding, and for Y which number; or nil.
-local function refused(keys, args)
+-- Why the numbers or A cannot take the binding, and for Y which number; or nil. `sticky`: X is.
+local function refused(keys, args, sticky)
   local now, y = now_ms(), second(keys, args[16])
-  local why = refused_by(keys, args, args[8], now)
+  local why = refused_by(keys, args, args[8], now, sticky)
   if why then return {why} end
   why = y and refused_by(y, args, y.epoch, now)
   if why then return {why, y.number} end

@@ -1,14 +1,14 @@
 -- One function per command. Keys and args as in apply.lua, further ones from 18 on.
 -- Invariant: a request id has one effect: its claim, the state and the outbox entry are one write.
 
--- args: 18 body hash, 19 deadline of the lease, 20 consent of A, 21 of B, 22 pool, 23 direction. Key
--- 12: the request, 13: marks of the tenant's consents, 14: of its blacklists.
+-- args: 18 body hash, 19 deadline of the lease, 20 consent of A, 21 of B, 22 pool, 23 direction, 24 '1'
+-- if the lease is sticky. Key 12: the request, 13: marks of the tenant's consents, 14: of its blacklists.
 writes('create', function(keys, args)
   local known = redis.call('GET', keys[12])
   if known then return {'KNOWN', known} end
   if tonumber(args[19]) <= now_ms() then return {'LEASE_STALE'} end
   local refusal = barred(keys[13], keys[14], args[9], args[10], args[20], args[21], args[22],
-    args[23]) or refused(keys, args)
+    args[23]) or refused(keys, args, args[24] == '1')
   if refusal then return refusal end
   local sequence = whole(cell_append(keys, args[14]))
   apply(keys, args, sequence)

@@ -25,7 +25,6 @@ from services.allocator.domain import (
     Refused,
     RouteChange,
     RouteState,
-    Selection,
     State,
     Statistics,
     Wish,
@@ -34,6 +33,7 @@ from services.allocator.pool import scopes
 from services.allocator.ports import Contradicted, Position
 from services.runtime.clock import ManualClock
 from services.runtime.errors import FailedPrecondition, NotFound
+from services.runtime.selection import Selection
 from tests.unit.allocator.memory_number import MemoryNumber, says
 
 

@@ -18,7 +18,6 @@ from services.allocator.domain import (
     Refusal,
     RouteChange,
     RouteState,
-    Selection,
     State,
     Wish,
 )
@@ -27,6 +26,7 @@ from services.allocator.ports import Catalogue, LeaseExpiry, NumberStore, Positi
 from services.allocator.store import CellNumberStore
 from services.runtime.clock import ManualClock, SystemClock
 from services.runtime.keyring import MemoryKeyRing
+from services.runtime.selection import Selection
 from services.runtime.topics import BINDING_ROUTES
 from tests.unit.allocator.cells import PARTITIONS, ready_cell
 from tests.unit.allocator.memory import MemoryNumberStore

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from axbridge.allocator.v1 import allocator_service_pb2 as pb
 from axbridge.allocator.v1 import number_pb2
-from axbridge.type.v1 import selection_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2
 
@@ -20,10 +19,10 @@ from services.allocator.domain import (
     PoolId,
     Refusal,
     Refused,
-    Selection,
     State,
 )
 from services.runtime.errors import InvalidArgument
+from services.runtime.selection import Selection
 
 POOL = PoolId("didi", "city")
 NUMBER = "700100000010001"
@@ -91,29 +90,6 @@ def test_a_pair_rests_as_long_as_its_number_at_least() -> None:
     assert translate.pool_in(message, 1).pair_cooling_ms == 0
     message.policy = number_pb2.POOL_POLICY_SHARED
     assert translate.pool_in(message, 1).pair_cooling_ms == 60_000
-
-
-def test_selections() -> None:
-    message = selection_pb2.Selection(
-        areas=["440300", "110000"],
-        area_match=selection_pb2.AREA_MATCH_STRICT,
-        stickiness=selection_pb2.STICKINESS_SAME,
-        order=selection_pb2.SELECTION_ORDER_RANDOM,
-    )
-    expected = Selection("", ("440300", "110000"), True, True, True)
-    assert translate.selection_in(message) == expected
-    assert translate.selection_in(selection_pb2.Selection()) == Selection()
-    for bad, reason in (
-        (selection_pb2.Selection(number="123"), "NUMBER_INVALID"),
-        (selection_pb2.Selection(areas=["440301"]), "AREA_INVALID"),
-        (selection_pb2.Selection(areas=["440300"] * 9), "INVALID_FIELD"),
-        (selection_pb2.Selection(number=NUMBER, areas=["440300"]), "INVALID_FIELD"),
-        (selection_pb2.Selection(area_match=7), "INVALID_FIELD"),  # type: ignore[arg-type]
-        (selection_pb2.Selection(stickiness=7), "INVALID_FIELD"),  # type: ignore[arg-type]
-        (selection_pb2.Selection(order=7), "INVALID_FIELD"),  # type: ignore[arg-type]
-    ):
-        with pytest.raises(InvalidArgument, match=reason):
-            translate.selection_in(bad)
 
 
 def test_imports() -> None:

@@ -11,6 +11,7 @@ from services.binding.ports import Answer, ConsentsChanged, Index, LeaseRefused,
 from services.runtime.clock import ManualClock
 from services.runtime.errors import AxbridgeError, FailedPrecondition, ResourceExhausted
 from services.runtime.phone import PhoneNumber
+from services.runtime.selection import ANY, Selection
 
 DAY_MS = 86_400_000
 TENANT = "didi"
@@ -111,14 +112,20 @@ class MemoryBindings:
         here, extension = marks(binding)
         tags = {tag for other in on for tag in marks(other)[0]}
         extensions = {marks(other)[1] for other in on} - {b""}
-        rest = max(self.cooling.get((number, tag), 0) for tag in here)
+        rests = {self.cooling.get((number, tag), 0) for tag in here}
+        last = min(rests) == max(rests) and (
+            not binding.exclusive
+            or cool == max(rests) - binding.pair_cooling_ms + binding.cooling_ms
+        )
+        sticky = lease.sticky and number == binding.number
+        again = sticky and last and max(rests) > 0
         for wrong, reason in (
             (lease.deadline_ms <= now, "LEASE_STALE"),
             (binding.exclusive and own <= epoch, "LEASE_STALE"),
             (binding.exclusive and bool(on), "NUMBER_OCCUPIED"),
             (not binding.exclusive and len(on) >= 200, "NUMBER_FULL"),
-            (cool > now, "NUMBER_COOLING"),
-            (bool(tags & here) or rest > now, "PARTY_ON_NUMBER"),
+            (cool > now and not again, "NUMBER_COOLING"),
+            (bool(tags & here) or (max(rests) > now and not again), "PARTY_ON_NUMBER"),
             (extension in extensions, "EXTENSION_TAKEN"),
             (self.cooling.get((number, extension), 0) > now, "EXTENSION_TAKEN"),
         ):
@@ -143,6 +150,9 @@ class MemoryBindings:
         self._sequence += 1
         self.rows[binding.id] = Stored(binding, self._sequence, None)
         self.orders.setdefault(binding.id, order)
+        till = binding.cool_until_ms
+        if binding.pair_cooling_ms:
+            till += binding.pair_cooling_ms - binding.cooling_ms
         for number, own in zip(
             binding.numbers, (binding.lease_epoch, binding.second_epoch), strict=False
         ):
@@ -150,9 +160,9 @@ class MemoryBindings:
             if not binding.live:
                 if binding.exclusive:
                     cool = max(cool, binding.cool_until_ms)
-                else:
+                if binding.pair_cooling_ms or not binding.exclusive:
                     for tag in {*marks(binding)[0], marks(binding)[1]} - {b""}:
-                        self.cooling[number, tag] = binding.cool_until_ms
+                        self.cooling[number, tag] = till
             self.numbers[number] = max(epoch, own), cool
         if request:
             key = binding.tenant, request.request_id
@@ -275,13 +285,19 @@ class MemoryNumbers:
     exhausted_after: int = 1_000_000  # leases
 
     async def lease(
-        self, pool: str, tags: Sequence[bytes], excluded: Sequence[str], seconds: float
+        self,
+        pool: str,
+        tags: Sequence[bytes],
+        excluded: Sequence[str],
+        seconds: float,
+        selection: Selection = ANY,
     ) -> Lease:
         if self.leased >= self.exhausted_after:
             raise ResourceExhausted("POOL_EXHAUSTED")
         self.leased += 1
         self.excluded.append(excluded)
-        number = self.next.pop(0) if self.next else f"7001000{self.leased:08d}"
+        fresh = self.next.pop(0) if self.next else f"7001000{self.leased:08d}"
+        number = selection.number or fresh
         deadline = self.clock.epoch_ms() + 30_000
         return Lease(number, self.leased, deadline, self.exclusive, DAY_MS)
 

@@ -9,7 +9,9 @@ from axbridge.allocator.v1 import allocator_service_pb2_grpc
 
 from services.binding.clients import AllocatorNumbers
 from services.binding.domain import Lease
+from services.runtime import selectionwire
 from services.runtime.errors import AxbridgeError, Unavailable
+from services.runtime.selection import ANY, Selection
 from tests.component.binding_world import POOL, StubAllocator, until
 
 TAGS = (b"a" * 16, b"b" * 16)
@@ -47,10 +49,27 @@ async def test_refusals_keep_their_reason_and_all_else_is_being_away(
     allocator.exhausted = True
     with pytest.raises(AxbridgeError, match="POOL_EXHAUSTED"):
         await numbers.lease(POOL, TAGS, (), 5)
+    allocator.refusal = "AREA_EXHAUSTED"
+    with pytest.raises(AxbridgeError, match="AREA_EXHAUSTED") as refused:
+        await numbers.lease(POOL, TAGS, (), 5)
+    assert refused.value.retry_after is not None
+    assert refused.value.metadata["pool"] == "city"
+    allocator.refusal = "SOMETHING_NEW"
+    with pytest.raises(Unavailable, match="NEIGHBOUR_UNAVAILABLE"):
+        await numbers.lease(POOL, TAGS, (), 5)
     allocator.away = True
     with pytest.raises(Unavailable, match="NEIGHBOUR_UNAVAILABLE") as away:
         await numbers.lease(POOL, TAGS, (), 5)
     assert away.value.retry_after is not None
+
+
+async def test_what_is_selected_goes_along(stub: tuple[StubAllocator, AllocatorNumbers]) -> None:
+    allocator, numbers = stub
+    selection = Selection(areas=("440300",), strict=True, sticky=True, random=True)
+    await asyncio.gather(
+        numbers.lease(POOL, TAGS, (), 5, selection), numbers.lease(POOL, TAGS, (), 5)
+    )
+    assert [selectionwire.read(each, "") for each in allocator.selected] == [selection, ANY]
 
 
 async def test_a_lease_nobody_waits_for_is_given_back(

@@ -18,6 +18,7 @@ from services.runtime.ids import SequentialIds
 from services.runtime.keyring import MemoryKeyRing
 from services.runtime.options import Options
 from services.runtime.phone import PhoneNumber
+from services.runtime.selection import Selection
 from tests.unit.binding.memory import DAY_MS, TENANT, MemoryBindings, MemoryNumbers, terms
 
 A, B, C, D = (PhoneNumber(f"+8613{n}12345678") for n in (5, 6, 7, 8))
@@ -81,9 +82,21 @@ async def test_refused_numbers_are_excluded_and_returned(s: Subject) -> None:
     assert second.number != first.number
     assert s.numbers.excluded[-1] == (first.number,)
     assert s.numbers.returned == [first.number]
-    s.numbers.next = [first.number] * 4
-    with pytest.raises(AxbridgeError, match="POOL_EXHAUSTED"):
+    s.numbers.next = [first.number] * 16
+    with pytest.raises(AxbridgeError, match="CONFLICT"):
         await s.handlers.create(s.wish(b=D), FAR)
+
+
+async def test_a_number_by_name_is_bound_or_refused_at_once(s: Subject) -> None:
+    s.numbers.exclusive = False
+    named = Selection(number="700100000009999")
+    first = await s.handlers.create(s.wish(selection=named), FAR)
+    assert first.number == named.number
+    with pytest.raises(AxbridgeError, match="NUMBER_UNAVAILABLE") as refused:
+        await s.handlers.create(s.wish(b=C, selection=named), FAR)
+    assert refused.value.metadata == {"number": named.number, "why": "PARTY_ON_NUMBER"}
+    assert s.numbers.returned == [named.number]
+    assert s.numbers.leased == 2
 
 
 async def test_twins_give_one_binding(s: Subject) -> None:
