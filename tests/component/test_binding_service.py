@@ -169,10 +169,10 @@ async def test_a_number_that_cannot_take_the_parties_is_replaced(w: World) -> No
     made = await w.create(number_a=phone(C), number_b=phone(D))
     assert made.number != f"numbers/{occupied}"
     assert w.allocator.excluded[-1] == [occupied]
-    w.allocator.next = [occupied] * 4
-    assert await refusal(w.create()) == "RESOURCE_EXHAUSTED POOL_EXHAUSTED"
+    w.allocator.next = [occupied] * 16
+    assert await refusal(w.create()) == "ABORTED CONFLICT"
     w.allocator.lease_seconds = -1
-    assert await refusal(w.create()) == "RESOURCE_EXHAUSTED POOL_EXHAUSTED"
+    assert await refusal(w.create()) == "ABORTED CONFLICT"
 
 
 async def test_a_shared_number_takes_each_party_once(w: World) -> None:
