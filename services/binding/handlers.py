@@ -116,8 +116,8 @@ class Handlers:
         excluded: tuple[str, ...],
         deadline: float,
     ) -> tuple[Lease, ...]:
-        """A number, or two for mode AXYB, of which the first is the one that was named or had before.
-        If we die between the two, the first lease runs out."""
+        """A number, or two for mode AXYB, of which the first is the one that was named or had
+        before. If we die between the two, the first lease runs out."""
         pool, known, left = wish.terms.pool, tags if tags[1] else tags[:1], self._answers.left
         first = await self._numbers.lease(pool, known, excluded, left(deadline), wish.selection)
         if wish.terms.mode is not Mode.AXYB:
