@@ -14,10 +14,12 @@ from services.binding.messages import Copies
 from services.binding.records import Records
 from services.binding.registers import RegisterRecords
 from services.binding.vault import KeyedTags, RouteSeal, Vault
-from services.router.domain import Call, Decision, Progress
+from services.router.domain import Call, Decision, LastCaller, Progress
 from services.router.handlers import Router
 from services.router.opener import CallerTagger, RouteOpener
-from services.router.subscriber import decode_denial, decode_route
+from services.router.packed import JournalCipher
+from services.router.recorder import JournalRecorder
+from services.router.subscriber import decode_caller, decode_denial, decode_route
 from services.router.texts import Text
 from services.router.view import Copy
 from services.runtime.clock import ManualClock
@@ -30,6 +32,7 @@ from services.runtime.sm import Suite
 from services.runtime.topics import CATALOGUE
 from services.runtime.wrapping import new_route_key, wrap_route_key
 from tests.unit.binding.memory import TENANT
+from tests.unit.router.journals import MemoryJournal
 from tests.unit.router.memoryview import MemoryView
 
 A, B, C, D = (PhoneNumber(f"+8613{n}12345678") for n in (5, 6, 7, 8))
@@ -137,6 +140,15 @@ class Chain:
 
     def messaged(self, decision: Decision, text: Text) -> None:
         """See ports.Recorder."""
+
+    def called(self, last: LastCaller) -> None:
+        """See ports.Recorder; as Kafka would hand it to the view."""
+        journal = MemoryJournal()
+        JournalRecorder(journal, JournalCipher(self.ring, "j")).called(last)  # type: ignore[arg-type]
+        _, _, _, key, value = journal.written[0]
+        place = Record("callers", 0, self.offset, key, value, [], 0)
+        self.view.apply([(place, decode_caller(place))], {("callers", 0): self.offset + 1})
+        self.offset += 1
 
     def progressed(self, progress: Progress, time_ms: int) -> None:
         """See ports.Recorder."""

@@ -106,6 +106,25 @@ class World:
             )
         return route
 
+    def axe_route(
+        self, number: str, binding: str, a: str, extension: str, back_seconds: int
+    ) -> events_pb2.Route:
+        """The Route record of a binding of mode AXE."""
+        options = f"sms=0;callback_seconds={back_seconds};extension={extension}"
+        route = self.route(number, binding, a, "+8613000000000", options=options)
+        route.mode, route.tag_b = binding_pb2.BINDING_MODE_AXE, b""
+        route.ClearField("callee_b")
+        expire = route.expire_time
+        bound = route_associated(
+            tenant=self.tenant, binding=binding, number=number, version=1, mode=route.mode,
+            direction=route.direction, max_call_minutes=route.max_call_minutes,
+            expire_ms=expire.seconds * 1000 + expire.nanos // 1_000_000, side="a",
+            caller_tag=extension.encode(), options=options,
+        )  # fmt: skip
+        key_id = route.callee_a.key_id
+        route.callee_a.box = seal(self.route_keys[key_id], key_id, a.encode(), bound).box
+        return route
+
     def wrapped_keys(self) -> Iterator[events_pb2.RouteKey]:
         """The RouteKey records for all routes made so far."""
         for key_id, key in self.route_keys.items():
@@ -233,10 +252,12 @@ class Switch:
         self.carrier = carrier
 
     def ask(
-        self, caller: str, dialled: str, call_id: str = "", timeout: float = 5
-    ) -> rpc.RouteCallResponse:
+        self, caller: str, dialled: str, call_id: str = "", timeout: float = 5,
+        extension: str = "",
+    ) -> rpc.RouteCallResponse:  # fmt: skip
         """RouteCall."""
         request = self.request(caller, dialled, call_id)
+        request.extension = extension
         answer: rpc.RouteCallResponse = self._stub.RouteCall(request, timeout=timeout)
         return answer
 

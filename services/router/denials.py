@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from services.router import view
+from services.router import lastcalls, view
+from services.router.lastcalls import LastCall
 from services.router.view import GRAVES, ROWS, Route, RouteKey, Tables, Tombstone
 from services.runtime.errors import contradicted
 
@@ -48,7 +49,9 @@ class DenialEnd:
     time_ms: int
 
 
-def apply(tables: Tables, record: Route | Tombstone | RouteKey | Denial | DenialEnd) -> bool:
+def apply(
+    tables: Tables, record: Route | Tombstone | RouteKey | Denial | DenialEnd | LastCall
+) -> bool:
     """Folds one record of any of the view's topics in; whether it changed anything.
 
     Raises:
@@ -58,12 +61,20 @@ def apply(tables: Tables, record: Route | Tombstone | RouteKey | Denial | Denial
         return _deny(tables, record)
     if isinstance(record, DenialEnd):
         return _end(tables, record)
+    if isinstance(record, LastCall):
+        return lastcalls.apply(tables, record)
     if isinstance(record, Route) and record.pool:
         # A block feeds one pool of a tenant for ever, so the last route says what every one did.
         key, pool = pool_key(record.number, record.tenant), record.pool.encode()
         if tables.get(POOLS, key) != pool:
             tables.put(POOLS, key, pool)
     return view.apply(tables, record)
+
+
+def purge(tables: Tables, now_ms: int) -> None:
+    """Drops some of what is over."""
+    view.purge(tables, now_ms)
+    lastcalls.purge(tables, now_ms)
 
 
 def pool_key(number: str, tenant: str) -> bytes:

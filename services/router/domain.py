@@ -156,6 +156,18 @@ class Decision(NamedTuple):
         return f"<Decision {self.call.carrier}/{self.call.call_id} {outcome}>"
 
 
+class LastCaller(NamedTuple):
+    """Who called A of a binding of mode AXE, for A's call back; `box` holds the number, sealed."""
+
+    tenant: str
+    binding: str
+    number: str
+    time_ms: int
+    expire_ms: int
+    key_id: str
+    box: bytes
+
+
 class Leg(IntEnum):
     """Which leg of the bridged call."""
 

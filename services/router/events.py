@@ -11,6 +11,7 @@ from axbridge.router.v1 import events_pb2
 
 from services.router.packed import JournalCipher, Packed, unpack, unreadable
 from services.router.segments import (
+    CALLED,
     MESSAGE_REFUSED,
     MESSAGE_ROUTED,
     PROGRESSED,
@@ -47,7 +48,7 @@ class JournalEvents:
         Raises:
             Unreadable: the item was not written to this place of this journal.
         """
-        if item.kind == PROGRESSED:
+        if item.kind in (PROGRESSED, CALLED):  # nothing of them is under the journal's key
             return item.value
         opened = self._cipher(journal).open(item.sequence, item.value, item.key)
         message = b""

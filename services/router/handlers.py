@@ -7,9 +7,19 @@ leaves, and a decision says connect only if its callee was opened.
 from collections.abc import Callable
 
 from services.router.dialplan import is_short, parse_caller, parse_dialled
-from services.router.domain import MARK, Call, Decision, Mode, Progress, Refusal, Transfer
+from services.router.domain import (
+    MARK,
+    Call,
+    Decision,
+    Entry,
+    LastCaller,
+    Mode,
+    Progress,
+    Refusal,
+    Transfer,
+)
 from services.router.ports import Found, KeyUnavailable, Opener, Platforms, Recorder, Routes
-from services.router.rule import decide, options_of, reached_by
+from services.router.rule import back_seconds, decide, options_of, reached_by
 from services.router.scanning import MISSES, Scanning
 from services.router.texts import Text, spells, text_of
 from services.runtime.clock import Clock
@@ -25,6 +35,13 @@ _NOTHING = Found((), "", b"", None)
 _NOT_BOUND, _NEEDED, _UNKNOWN = (
     Refusal.NOT_BOUND, Refusal.EXTENSION_NEEDED, Refusal.EXTENSION_UNKNOWN,
 )  # fmt: skip
+
+
+def _reaching(entry: Entry, tag: bytes, caller: str) -> bytes:
+    """What the callee's copy is bound to, of whoever may reach it."""
+    if not entry.caller_side:
+        return reached_by(entry)
+    return caller.encode() if entry.mode == Mode.AXE else tag
 
 
 class Router:
@@ -43,7 +60,8 @@ class Router:
     ) -> None:
         self._find, self._fresh_ms = routes.find, routes.fresh_ms
         self._routes = routes
-        self._open = opener.callee
+        self._open, self._opener = opener.callee, opener
+        self._called = recorder.called
         self._decided, self._progressed = recorder.decided, recorder.progressed
         self._messaged = recorder.messaged
         self._now = clock.epoch_ms
@@ -58,6 +76,7 @@ class Router:
             ResourceExhausted: JOURNAL_FULL.
         """
         decision = self._judged(call)
+        self._keep_last_caller(decision)
         self._decided(decision)
         return decision
 
@@ -119,8 +138,7 @@ class Router:
             refusal, transfer = self._elsewhere(refusal, call, number)
         if refusal is None and number is not None and entry is not None:
             try:
-                who = tag if entry.caller_side else reached_by(entry)
-                callee = self._open(number, entry, who)
+                callee = self._open(number, entry, _reaching(entry, tag, e164))
             except KeyUnavailable:
                 refusal = Refusal.KEY_UNAVAILABLE
             view = self._routes
@@ -146,6 +164,22 @@ class Router:
             return Refusal.TRANSFER_LOOP, None
         path = (*call.transferred_by, own)
         return Refusal.TRANSFERRED, Transfer(holder.id, holder.endpoint, path)
+
+    def _keep_last_caller(self, decision: Decision) -> None:
+        """Before the call's own record: after a crash in between, A may reach somebody whose call
+        was not connected, and never misses one that was."""
+        call_back = back_seconds(decision)
+        if not call_back:
+            return
+        entry, number, now = decision.entry, decision.number, decision.time_ms
+        assert entry is not None
+        try:
+            box = self._opener.sealed(number, entry, decision.callee, decision.caller, now)
+        except KeyUnavailable:  # the day of the key is over: the binding with it
+            return
+        self._called(LastCaller(
+            entry.tenant, entry.binding, number, now, now + 1000 * call_back, entry.key_id, box
+        ))  # fmt: skip
 
     def report(self, progress: Progress) -> None:
         """Records what a switch says of a leg. Repeats are harmless: the record's fold drops them.

@@ -22,7 +22,14 @@ from services.router.view import Copy
 from services.runtime.aead import NONCE, Cipher
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.keyring import KeyDestroyed, KeyRing
-from services.runtime.sealing import SealBroken, Sealed, evidence_key, hash_of, purge_key_id
+from services.runtime.sealing import (
+    SealBroken,
+    Sealed,
+    associated,
+    evidence_key,
+    hash_of,
+    purge_key_id,
+)
 from services.runtime.wrapping import route_key_over, suite_for, unwrap_route_key
 
 _KEPT_SECONDS: Final = 30.0
@@ -30,7 +37,8 @@ _READY_SECONDS: Final = 1.0
 _DAY_MS: Final = 24 * 3600 * 1000
 _KEPT: Final = 1024  # three days of 300 tenants; beyond, start again
 
-_Open = Callable[[bytes, bytes], bytes]  # `Cipher.open`
+_Open = Callable[[bytes, bytes], bytes]  # `Cipher.open`, and `seal`
+_AXE: Final = 4
 _SEPARATOR: Final = "\x1f"
 
 
@@ -76,7 +84,7 @@ class RouteOpener:
         self._wrapped, self._keyring = keys.wrapped, keyring
         self._clock: Clock = clock or SystemClock()
         self._monotonic = self._clock.monotonic
-        self._kept: dict[str, tuple[_Open, float]] = {}
+        self._kept: dict[str, tuple[_Open, float, _Open]] = {}
 
     def callee(self, number: str, entry: Entry, tag: bytes) -> str:
         (tenant, binding, version, _, side, mode, direction, minutes, expire_ms, _, _, key_id, box,
@@ -88,6 +96,10 @@ class RouteOpener:
             # `sealing.route_associated` in one step: of the fields that `decide` judged, not of any
             # kept beside the box. What holds an 0x1f somewhere has one too many here as well, and
             # opens nothing, since no box was ever bound to such parts.
+            if mode == _AXE and side == 1:  # the box is of the last caller, see view
+                return str(hit[0](box[8:], last_caller_associated(
+                    tenant, binding, number, int.from_bytes(box[:8]), tag
+                )), "ascii")  # fmt: skip
             bound = (
                 f"route\x1f{tenant}\x1f{binding}\x1f{number}\x1f{version}\x1f{mode}\x1f{direction}"
                 f"\x1f{minutes}\x1f{expire_ms}\x1f{'b' if side == 1 else 'a'}\x1f{tag.hex()}"
@@ -97,7 +109,14 @@ class RouteOpener:
         except (SealBroken, KeyDestroyed, UnicodeDecodeError):
             raise KeyUnavailable from None
 
-    def _fetch(self, key_id: str) -> tuple[_Open, float]:
+    def sealed(self, number: str, entry: Entry, callee: str, caller: str, time_ms: int) -> bytes:
+        hit = self._kept.get(entry.key_id) or self._fetch(entry.key_id)
+        bound = last_caller_associated(
+            entry.tenant, entry.binding, number, time_ms, callee.encode()
+        )
+        return hit[2](caller.encode(), bound)
+
+    def _fetch(self, key_id: str) -> tuple[_Open, float, _Open]:
         self._kept.pop(key_id, None)
         until = self._monotonic() + _KEPT_SECONDS  # counted from before the read
         wrapped = self._wrapped(key_id)
@@ -107,7 +126,8 @@ class RouteOpener:
         if len(self._kept) >= _KEPT:
             self._kept.clear()
         suite = suite_for(self._keyring, key_id)
-        made = self._kept[key_id] = Cipher(key, key_id, suite).open, until
+        cipher = Cipher(key, key_id, suite)
+        made = self._kept[key_id] = cipher.open, until, cipher.seal
         return made
 
 
@@ -120,6 +140,11 @@ class _Ready(NamedTuple):
     evidence_id: str
     evidence: Cipher
     writer: bytes  # its X25519 public key
+
+
+def last_caller_associated(tenant: str, binding: str, number: str, time_ms: int, a: bytes) -> bytes:
+    """What the copy of a last caller is bound to; `a` is A's E.164 number."""
+    return associated("last-caller", tenant, binding, number, time_ms, a.hex())
 
 
 class CallerSealer:

@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple, Protocol
 
 from services.router.directory import Platform
-from services.router.domain import Decision, Entry, Progress
+from services.router.domain import Decision, Entry, LastCaller, Progress
 from services.router.texts import Text
 
 
@@ -57,15 +57,29 @@ class Platforms(Protocol):
         """Who holds the number's block; None: nobody that is known."""
 
 
+class PartyTagger(Protocol):
+    """Makes the blind tag of a real number (`sealing.Tagger`)."""
+
+    def party(self, tenant: str, e164: str) -> bytes: ...
+
+
 class Opener(Protocol):
     """Opens route copies."""
 
     def callee(self, number: str, entry: Entry, tag: bytes) -> str:
         """The E.164 number of the entry's callee; `tag` is that of the number that calls, or what
-        reaches the callee instead: an extension's digits, or nothing where anyone does.
+        reaches the callee instead: an extension's digits, or nothing where anyone does; of mode
+        AXE's A, the number itself.
 
         Raises:
             KeyUnavailable: it does not open, for whatever reason.
+        """
+
+    def sealed(self, number: str, entry: Entry, callee: str, caller: str, time_ms: int) -> bytes:
+        """The box of a last caller, under the key of the entry's copy, which was just opened.
+
+        Raises:
+            KeyUnavailable: it is gone in the meantime.
         """
 
 
@@ -101,6 +115,9 @@ class Recorder(Protocol):
         Raises:
             ResourceExhausted: JOURNAL_FULL: it must not be forwarded.
         """
+
+    def called(self, last: LastCaller) -> None:
+        """The same for who called last, which will reach `router.callers.v1`."""
 
     def progressed(self, progress: Progress, time_ms: int) -> None:
         """The same for a switch's report."""

@@ -5,13 +5,21 @@ of who called, is an event already. Invariant: when it returns, what was decided
 """
 
 from axbridge.router.v1 import events_pb2
+from axbridge.type.v1 import sealed_pb2
 
-from services.router.domain import Decision, Progress
+from services.router.domain import Decision, LastCaller, Progress
 from services.router.journal import Journal
 from services.router.packed import JournalCipher, pack
-from services.router.segments import MESSAGE_REFUSED, MESSAGE_ROUTED, PROGRESSED, REFUSED, ROUTED
+from services.router.segments import (
+    CALLED,
+    MESSAGE_REFUSED,
+    MESSAGE_ROUTED,
+    PROGRESSED,
+    REFUSED,
+    ROUTED,
+)
 from services.router.texts import Text
-from services.router.translate import write_timestamp
+from services.router.translate import timestamp, write_timestamp
 
 
 class JournalRecorder:
@@ -31,6 +39,16 @@ class JournalRecorder:
         kind = MESSAGE_ROUTED if decision.refusal is None else MESSAGE_REFUSED
         value = bytes((text.encoding, text.parts)) + packed
         self._append_sealed(kind, decision.time_ms, key, value, self._encrypt)
+
+    def called(self, last: LastCaller) -> None:
+        message = events_pb2.LastCaller(
+            tenant=last.tenant, binding=last.binding, number=last.number,
+            time=timestamp(last.time_ms), expire_time=timestamp(last.expire_ms),
+            caller=sealed_pb2.Sealed(key_id=last.key_id, box=last.box),
+        )  # fmt: skip
+        value = message.SerializeToString()
+        key = f"{last.number}/{last.binding}".encode()
+        self._append(CALLED, last.time_ms, key, lambda _journal, _sequence: value)
 
     def progressed(self, progress: Progress, time_ms: int) -> None:
         def value(journal: str, sequence: int) -> bytes:

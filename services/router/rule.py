@@ -8,7 +8,7 @@ of whoever the entry's mode lets in, inside its time, hours and direction, conne
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from services.router.domain import Caller, Direction, Entry, Mode, Refusal, Side
+from services.router.domain import Caller, Decision, Direction, Entry, Mode, Refusal, Side
 from services.runtime.options import NONE, Options, parse
 
 # Q.850 causes: 1 unallocated number, 16 normal clearing, 21 call rejected, 23 redirection to new
@@ -102,11 +102,8 @@ def _restricted(entry: Entry, now_ms: int) -> Refusal | None:
     options = options_of(entry)
     if entry.mode not in _MODES or options is None:
         return Refusal.UNSUPPORTED
-    if not entry.box or (entry.mode == Mode.AX and entry.caller_side == Side.A):
-        if entry.mode == Mode.AXE:
-            return Refusal.NO_LAST_CALLER
-        if not entry.box or now_ms >= options.callee_until_ms:
-            return Refusal.NO_CALLEE
+    if entry.caller_side == Side.A and now_ms >= _callee_until_ms(entry, options):
+        return Refusal.NO_LAST_CALLER if entry.mode == Mode.AXE else Refusal.NO_CALLEE
     if now_ms < options.start_ms:
         return Refusal.NOT_STARTED
     try:
@@ -114,6 +111,17 @@ def _restricted(entry: Entry, now_ms: int) -> Refusal | None:
     except LookupError:  # a zone that this machine has not
         return Refusal.UNSUPPORTED
     return None if inside else Refusal.OUTSIDE_HOURS
+
+
+def _callee_until_ms(entry: Entry, options: Options) -> int:
+    """Until when A reaches somebody, as far as the mode ends it before the binding does."""
+    if not entry.box:
+        return 0
+    if entry.mode == Mode.AX:
+        return options.callee_until_ms
+    if entry.mode == Mode.AXE:  # view.with_last_caller
+        return int.from_bytes(entry.box[:8]) + 1000 * options.callback_seconds
+    return entry.expire_ms
 
 
 def options_of(entry: Entry) -> Options | None:
@@ -129,6 +137,15 @@ def reached_by(entry: Entry) -> bytes:
     nothing where anyone reaches it."""
     options = options_of(entry)
     return options.extension.encode() if options is not None else b""
+
+
+def back_seconds(decision: Decision) -> int:
+    """How long the callee may call this caller back; 0: not at all. Mode AXE only."""
+    entry = decision.entry
+    if entry is None or entry.mode != 4 or entry.caller_side or decision.refusal is not None:
+        return 0
+    options = options_of(entry)
+    return options.callback_seconds if options is not None else 0
 
 
 class Treatment(NamedTuple):

@@ -23,7 +23,8 @@ _BODY: Final = struct.Struct(">QQBH")  # sequence, ms since 1970, kind, length o
 _pack_head, _pack_body, _crc32 = _HEAD.pack, _BODY.pack, zlib.crc32  # for each call
 LONGEST_BODY: Final = 1024 * 1024
 _BEGIN: Final = b"\xa7S"
-HEADER: Final = _BEGIN + b"\x01"  # the format of frames, and of what `packed` puts into them
+HEADER: Final = _BEGIN + b"\x02"  # the format of frames, and of what `packed` puts into them
+_READ: Final = (_BEGIN + b"\x01", HEADER)  # the first one had no last callers
 
 KINDS: Final = (
     "axbridge.router.v1.CallRouted",
@@ -32,8 +33,9 @@ KINDS: Final = (
     # The same of short messages: before what is packed of a decision stand encoding and parts.
     "axbridge.router.v1.CallRouted",
     "axbridge.router.v1.CallRefused",
+    "axbridge.router.v1.LastCaller",
 )
-ROUTED, REFUSED, PROGRESSED, MESSAGE_ROUTED, MESSAGE_REFUSED = range(5)
+ROUTED, REFUSED, PROGRESSED, MESSAGE_ROUTED, MESSAGE_REFUSED, CALLED = range(6)
 
 
 class Item(NamedTuple):
@@ -74,7 +76,7 @@ def read(data: bytes, start: int, *, closed: bool) -> Read:
     items: list[Item] = []
     at = damaged = 0
     if start == 0 and data.startswith(_BEGIN) and len(data) >= len(HEADER):
-        if not data.startswith(HEADER):
+        if not data.startswith(_READ):
             return Read([], 0, 0, foreign=True)
         at = len(HEADER)
     while at < len(data):

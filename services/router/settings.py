@@ -55,6 +55,7 @@ class RouterSettings(ServiceSettings):
     keys_topic: str = "binding.keys.v1"
     denials_topic: str = "binding.denials.v1"
     views_topic: str = "router.views.v1"
+    callers_topic: str = "router.callers.v1"
     # Set by the supervisor for its children: which worker, and that it watches them.
     worker: int = Field(default=0, ge=0)
     supervised: bool = False

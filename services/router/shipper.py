@@ -1,4 +1,5 @@
-"""Brings every journal of the pod to `router.calls.v1`, also those of workers that died.
+"""Brings every journal of the pod to `router.calls.v1`, and last callers to `router.callers.v1`;
+also those of workers that died.
 
 Refuses to lose or to wait for one: what Kafka has not acknowledged is read and produced again, so
 an event may stand on the topic twice, under one id (`<journal>-<sequence>`).
@@ -13,13 +14,14 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from services.router.packed import Unreadable
 from services.router.publisher import Publishing
 from services.router.segments import (
+    CALLED,
     KINDS,
     LONGEST_BODY,
     Item,
@@ -49,9 +51,11 @@ class Shipper:
         folder: Path,
         topic: str,
         value_of: Callable[[str, Item], bytes],
+        callers_topic: str = "",
     ) -> None:
         """`value_of(journal, item)` makes the event, or raises Unreadable."""
         self._folder, self._topic, self._value_of = folder, topic, value_of
+        self._callers_topic = callers_topic or topic
         folder.mkdir(parents=True, exist_ok=True)
         self._publisher = publisher
         self._positions = self._load()
@@ -78,8 +82,9 @@ class Shipper:
 
     def ship(self) -> bool:
         """One round over all segments; whether it moved anything."""
-        partitions = self._publisher.partitions(self._topic)
-        if not partitions:
+        topics = (self._topic, self._callers_topic)
+        partitions = {topic: self._publisher.partitions(topic) for topic in topics}
+        if not all(partitions.values()):
             return False
         segments = list_segments(self._folder)
         newest = {segment.journal: segment.number for segment in segments}
@@ -129,7 +134,7 @@ class Shipper:
             self._store()
         return bool(batch or done)
 
-    def _outgoing(self, journal: str, item: Item, partitions: int) -> Outgoing:
+    def _outgoing(self, journal: str, item: Item, partitions: Mapping[str, int]) -> Outgoing:
         value = self._value_of(journal, item)
         envelope = Envelope(
             event_id=f"{journal}-{item.sequence}",
@@ -138,8 +143,11 @@ class Shipper:
             time_ms=item.time_ms,
             sequence=item.sequence,
         )
-        partition = partition_of(item.key.decode("ascii", "replace"), partitions)
-        return Outgoing(self._topic, partition, item.key, value, envelope.headers())
+        subject, topic = item.key.decode("ascii", "replace"), self._topic
+        if item.kind == CALLED:  # all about a middle number is on the number's partition
+            subject, topic = subject.partition("/")[0], self._callers_topic
+        partition = partition_of(subject, partitions[topic])
+        return Outgoing(topic, partition, item.key, value, envelope.headers())
 
     def _alive(self, journal: str) -> bool:
         """Whether a process holds the journal; the kernel lets go of it whatever kills it."""

@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import lmdb
 
-from services.router import denials, view, viewfile
+from services.router import denials, lastcalls, view, viewfile
 from services.router.denials import Denial, DenialEnd
 from services.router.entries import unpack_entry
-from services.router.ports import Found
+from services.router.ports import Found, PartyTagger
 from services.router.routekeys import DailyDrop, standing
 from services.router.view import Copy, Route, RouteKey, Tombstone
 from services.router.viewfile import FRESH, META, POSITIONS, LmdbTables
@@ -26,16 +26,10 @@ from services.runtime.errors import Malformed
 from services.runtime.parking import Parking
 from services.runtime.record import Record
 
-Applied = Route | Tombstone | RouteKey | Denial | DenialEnd
+Applied = Route | lastcalls.LastCall | Tombstone | RouteKey | Denial | DenialEnd
 _new, _unpack = tuple.__new__, unpack_entry
 _NOTHING: Final = Found((), "", b"", None)
 _PAUSE_SECONDS: Final = 0.0001
-
-
-class PartyTagger(Protocol):
-    """Makes the blind tag of a real number (`sealing.Tagger`)."""
-
-    def party(self, tenant: str, e164: str) -> bytes: ...
 
 
 class ViewWriter:
@@ -104,7 +98,7 @@ class ViewWriter:
         def write(tables: LmdbTables) -> None:
             if fresh_at:
                 tables.put(META, FRESH, int(fresh_at * 1000).to_bytes(8))
-            view.purge(tables, now)
+            denials.purge(tables, now)
             self._keys.drop(tables, now)
 
         self._write(write)
@@ -197,7 +191,12 @@ class ViewReader:
                     tag = self._party(tenant, caller)
                     slot = txn.get(key + tag, None, opened.slots)  # view.slot_key
                     if slot is not None:
-                        own = _new(Found, (names, tenant, tag, _unpack(slot), False))
+                        entry = _unpack(slot)
+                        if entry.mode == lastcalls.AXE:
+                            entry = lastcalls.with_last_caller(
+                                LmdbTables(txn, opened.tables).get, number, entry
+                            )
+                        own = _new(Found, (names, tenant, tag, entry, False))
                         break
                     first = first or tag
             if own is not None and not extension:

@@ -9,9 +9,11 @@ different ones; in mode AXB both, and one callee for each while it is active.
 from typing import Final
 
 from axbridge.binding.v1 import binding_pb2, events_pb2
+from axbridge.router.v1 import events_pb2 as router_events
 from google.protobuf.message import DecodeError
 
 from services.router.denials import Denial, DenialEnd
+from services.router.lastcalls import LastCall
 from services.router.view import Copy, Route, RouteKey, Tombstone
 from services.runtime.errors import Malformed
 from services.runtime.phone import is_middle_number
@@ -24,6 +26,7 @@ _STATES: Final = {
 _AXB: Final = binding_pb2.BINDING_MODE_AXB
 _LONGEST_OPTIONS: Final = 4096  # of ours: 21 windows and 12 codes are 800
 _LONGEST_NAME: Final = 128  # a tenant's, pool's or binding's; LMDB keys hold 511 octets
+_LONGEST_BACK_MS: Final = 7 * 24 * 3600 * 1000
 _LONGEST_DENIAL_KEY: Final = 192  # fits in an octet, and with a grave's time into a key of LMDB
 
 
@@ -125,6 +128,31 @@ def decode_denial(record: Record) -> Denial | DenialEnd:
         key, denial.tenant, denial.version, denial.pool, denial.caller_tag, denial.callee_tag,
         expire_ms,
     )  # fmt: skip
+
+
+def decode_caller(record: Record) -> LastCall:
+    """The record of `router.callers.v1`.
+
+    Raises:
+        Malformed: CALLER_MALFORMED.
+    """
+    try:
+        number, binding = _route_key(record.key)
+        found = router_events.LastCaller.FromString(record.value or b"")
+    except (DecodeError, Malformed):
+        raise Malformed("CALLER_MALFORMED") from None
+    time_ms = found.time.seconds * 1000 + found.time.nanos // 1_000_000
+    expire_ms = found.expire_time.seconds * 1000 + found.expire_time.nanos // 1_000_000
+    if (
+        (found.number, found.binding) != (number, binding)
+        or not 0 < time_ms < expire_ms <= time_ms + _LONGEST_BACK_MS
+        or not found.caller.box
+        or not 0 < len(found.caller.key_id) <= 255
+    ):
+        raise Malformed("CALLER_MALFORMED")
+    return LastCall(
+        number, binding, time_ms, expire_ms, Copy(found.caller.key_id, found.caller.box)
+    )
 
 
 def _route_key(key: bytes) -> tuple[str, str]:

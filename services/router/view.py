@@ -18,7 +18,7 @@ from services.router.entries import entries, pack_entry, unpack_entry
 from services.runtime.errors import contradicted
 from services.runtime.options import NONE, parse
 
-FORMAT: Final = 4  # of keys and values below; another format is rebuilt from Kafka
+FORMAT: Final = 5  # of keys and values below; another format is rebuilt from Kafka
 
 ROWS, SLOTS, BLOCKS, KEYS, GRAVES = b"rows", b"slots", b"blocks", b"keys", b"graves"
 TABLES: Final = (ROWS, SLOTS, BLOCKS, KEYS, GRAVES)
@@ -100,7 +100,7 @@ def apply(tables: Tables, record: Route | Tombstone | RouteKey) -> bool:
 
 
 def _route(tables: Tables, route: Route) -> bool:
-    key = _row_key(route.number, route.binding)
+    key = row_key(route.number, route.binding)
     row = tables.get(ROWS, key)
     until = route.expire_ms
     if row is not None:
@@ -180,7 +180,7 @@ def _ask(tables: Tables, number: str, whose: Iterable[bytes], by: int) -> None:
 
 
 def _tombstone(tables: Tables, tombstone: Tombstone) -> bool:
-    key = _row_key(tombstone.number, tombstone.binding)
+    key = row_key(tombstone.number, tombstone.binding)
     row = tables.get(ROWS, key)
     version, until = tombstone.version, tombstone.time_ms + _GRAVE_MS
     if row is not None:
@@ -291,7 +291,7 @@ def slot_key(number: str, who: bytes) -> bytes:
     return number.encode() + who
 
 
-def _row_key(number: str, binding: str) -> bytes:
+def row_key(number: str, binding: str) -> bytes:
     return number.encode() + binding.encode()
 
 

@@ -19,12 +19,12 @@ from typing import Any, Final
 
 import lmdb
 
-from services.router import denials
+from services.router import denials, lastcalls
 from services.router.view import FORMAT, TABLES
 
 META, POSITIONS = b"meta", b"positions"
 FRESH: Final = b"fresh"  # in META: ms since 1970, 8 octets
-ALL_TABLES: Final = (*TABLES, *denials.TABLES, META, POSITIONS)
+ALL_TABLES: Final = (*TABLES, *denials.TABLES, *lastcalls.TABLES, META, POSITIONS)
 
 _MAX_AGE_MS: Final = 6 * 24 * 3600 * 1000
 _FIRST_MAP: Final = 256 * 1024 * 1024  # doubled when full; address space, not memory or disk

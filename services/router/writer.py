@@ -21,7 +21,7 @@ from services.router.publisher import KafkaPublisher
 from services.router.settings import RouterSettings
 from services.router.shipper import Shipper
 from services.router.store import Applied, ViewWriter
-from services.router.subscriber import decode_denial, decode_key, decode_route
+from services.router.subscriber import decode_caller, decode_denial, decode_key, decode_route
 from services.router.supervised import end_with_supervisor
 from services.runtime.clock import SystemClock
 from services.runtime.consumer import Follower
@@ -61,6 +61,7 @@ def _threads(settings: RouterSettings) -> dict[str, Callable[[threading.Event], 
         settings.routes_topic: decode_route,
         settings.keys_topic: decode_key,
         settings.denials_topic: decode_denial,
+        settings.callers_topic: decode_caller,
     }
 
     def decode(record: Record) -> Applied:
@@ -71,8 +72,9 @@ def _threads(settings: RouterSettings) -> dict[str, Callable[[threading.Event], 
     public = EvidenceKeys.load_public(settings.evidence_public_key)
     events = JournalEvents(keyring, CallerSealer(keyring, public))
     shipper = Shipper(
-        KafkaPublisher(bootstrap), settings.journal_dir, settings.calls_topic, events.value
-    )
+        KafkaPublisher(bootstrap), settings.journal_dir, settings.calls_topic, events.value,
+        settings.callers_topic,
+    )  # fmt: skip
     shipped = metrics.counter(Name.JOURNAL_SHIPPED)
     damaged = metrics.counter(Name.JOURNAL_DAMAGED)
 

@@ -127,6 +127,16 @@ ROUTER_VIEWS: Final = Topic(
     "router.views.v1", "router", "views", ("axbridge.router.v1.ViewApplied",), "the router's id",
     {"retention.ms": str(30 * _DAY_MS)},
 )  # fmt: skip
+# A view's own memory, which no service owns a state of: the longest call back of mode AXE (7 days)
+# and one day, after which a caller is on no disk of Kafka's any more.
+ROUTER_CALLERS: Final = Topic(
+    "router.callers.v1",
+    "router",
+    "views",
+    ("axbridge.router.v1.LastCaller",),
+    "<700 number>/<binding id>",
+    {"cleanup.policy": "compact,delete", "retention.ms": str(8 * _DAY_MS)},
+)
 
 AUDIT_RECONCILIATION: Final = _events(
     "audit.reconciliation.v1",
@@ -153,6 +163,7 @@ CATALOGUE: Final = (
     ROUTER_RECORDS,
     ROUTER_VIEWS,
     AUDIT_RECONCILIATION,
+    ROUTER_CALLERS,
 )
 EVENT_TOPICS: Final = tuple(topic for topic in CATALOGUE if topic.kind == "events")
 

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,9 +43,9 @@ pytestmark = pytest.mark.timeout(120)
 def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """One router pod (writer, two workers), the records process, and a binding stub."""
     world = World(tmp_path)
-    routes, keys, denials, calls, records = (
+    routes, keys, denials, calls, records, callers = (
         new_topic(name, partitions=PARTITIONS)
-        for name in ("routes", "keys", "denials", "calls", "records")
+        for name in ("routes", "keys", "denials", "calls", "records", "callers")
     )
     directory = tmp_path / "directory.json"
     platforms = [
@@ -60,7 +61,7 @@ def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterat
         "ROUTER_KEYRING_DIR": str(tmp_path / "keys"), "ROUTER_ROUTES_TOPIC": routes,
         "ROUTER_EVIDENCE_PUBLIC_KEY": str(tmp_path / "evidence" / "evidence-public.pem"),
         "ROUTER_KEYS_TOPIC": keys, "ROUTER_CALLS_TOPIC": calls, "ROUTER_RECORDS_TOPIC": records,
-        "ROUTER_DENIALS_TOPIC": denials,
+        "ROUTER_DENIALS_TOPIC": denials, "ROUTER_CALLERS_TOPIC": callers,
         "ROUTER_WORKERS": "2", "ROUTER_ID": "r1",
         "ROUTER_DIRECTORY_FILE": str(directory), "ROUTER_HTTP_LISTEN": f"127.0.0.1:{http}",
     }  # fmt: skip
@@ -103,6 +104,24 @@ def test_blacklisted_calls_are_refused_until_the_entry_ends(pod: SimpleNamespace
     eventually(lambda: reason(pod, B, x) == "CONNECT", what="expiry by the router's clock")
     pod.binding.deny(world, "e1", A, B, life_ms=0)
     eventually(lambda: reason(pod, A, x) == "CONNECT", what="removal")
+
+
+def reached(switch: Switch, x: str, who: str) -> bool:
+    return all(switch.ask(A, x).connect.callee.e164 == who for _ in range(5))
+
+
+def test_a_calls_back_who_called_last_also_through_another_worker(pod: SimpleNamespace) -> None:
+    world, switch, x = pod.world, pod.switch, pod.world.number()
+    pod.binding.publish(world.axe_route(x, "b1", A, "42", 600), world=world)
+    collect = eventually(
+        lambda: switch.ask(STRANGER, x).HasField("collect"), what="the question for an extension"
+    )
+    assert collect
+    assert reason(pod, A, x) == "NO_LAST_CALLER"
+    for caller in (STRANGER, B):
+        assert switch.ask(caller, x, extension="42").connect.callee.e164 == A
+        eventually(partial(reached, switch, x, caller), what="the call back")
+    assert switch.ask(A, x).connect.display_number == x
 
 
 def test_decisions_and_records(pod: SimpleNamespace) -> None:

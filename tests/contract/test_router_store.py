@@ -12,6 +12,7 @@ import pytest
 
 from services.router import viewfile
 from services.router.denials import Denial, DenialEnd
+from services.router.lastcalls import LastCall
 from services.router.ports import Found
 from services.router.store import Applied, ViewReader, ViewWriter
 from services.router.view import Copy, RouteKey, Tombstone
@@ -129,6 +130,26 @@ def test_who_is_no_party_meets_an_extension_or_what_is_for_anyone(
     assert (found.tag, found.entry and found.entry.caller_side) == (TAGGER.party("t1", D), 0)
     found = view.find(other, A)
     assert (found.tag, found.entry and found.entry.caller_side) == (TAGS[0], 1)
+
+
+def test_a_of_axe_meets_the_last_caller(view: MemoryView | LmdbView) -> None:
+    made = route(tags=(TAGS[0], b""), mode=4, options="callback_seconds=60;extension=1")
+    calls = [
+        LastCall(NUMBER, "b1", time_ms, 99_000, Copy("k", box))
+        for time_ms, box in ((7_000, b"later"), (5_000, b"before"))
+    ]
+    feed(view.apply, replace(made, callee_b=Copy("", b"")))
+    found = view.find(NUMBER, A).entry
+    assert found is not None
+    assert found.box == b""
+    for place, each in enumerate(calls, start=1):
+        feed(view.apply, each, at=place)
+        found = view.find(NUMBER, A).entry
+        assert found is not None
+        assert (found.key_id, found.box) == ("k", (7_000).to_bytes(8) + b"later")
+    stranger = view.find(NUMBER, C, "1").entry
+    assert stranger is not None
+    assert stranger.box == made.callee_a.box
 
 
 def test_records_below_the_position_are_ignored(view: MemoryView | LmdbView) -> None:

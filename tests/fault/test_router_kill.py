@@ -76,15 +76,15 @@ def test_nothing_answered_is_lost(
     kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path
 ) -> None:
     world, port = World(tmp_path), free_port()
-    routes, keys, denials, calls = (
-        new_topic(name, partitions=2) for name in ("routes", "keys", "denials", "calls")
+    routes, keys, denials, calls, callers = (
+        new_topic(name, partitions=2) for name in ("routes", "keys", "denials", "calls", "callers")
     )
     environment = {
         "ROUTER_LISTEN": f"127.0.0.1:{port}", "ROUTER_KAFKA_BOOTSTRAP": kafka_bootstrap,
         "ROUTER_DATA_DIR": str(tmp_path / "data"), "ROUTER_KEYRING_DIR": str(tmp_path / "keys"),
         "ROUTER_EVIDENCE_PUBLIC_KEY": str(tmp_path / "evidence"), "ROUTER_WORKERS": "2",
         "ROUTER_ROUTES_TOPIC": routes, "ROUTER_KEYS_TOPIC": keys, "ROUTER_CALLS_TOPIC": calls,
-        "ROUTER_DENIALS_TOPIC": denials,
+        "ROUTER_DENIALS_TOPIC": denials, "ROUTER_CALLERS_TOPIC": callers,
     }  # fmt: skip
     log, address, number = tmp_path / "router.log", f"127.0.0.1:{port}", world.number()
     BindingStub(kafka_bootstrap, routes, keys, 2).publish(

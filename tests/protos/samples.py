@@ -312,6 +312,14 @@ SAMPLES: dict[str, Message] = {
     "binding.v1.BindingReleased.two": binding.BindingReleased(fact=FACT_WITH_TWO_NUMBERS),
     "binding.v1.Route.two": ROUTE_WITH_TWO_NUMBERS,
     "binding.v1.Route.options": ROUTE_WITH_OPTIONS,
+    "router.v1.LastCaller": router.LastCaller(
+        tenant="taxi",
+        binding=BINDING_FACT.binding,
+        number=NUMBER,
+        time=at(0),
+        expire_time=at(600),
+        caller=sealed("route/taxi/20260202", 0xB3),
+    ),
     "binding.v1.StateRecord.order": binding.StateRecord(
         binding=binding.BindingRecord(order_tag=b"o" * 16)
     ),

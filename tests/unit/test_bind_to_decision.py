@@ -12,7 +12,7 @@ from services.router.translate import response_from
 from services.runtime.options import Options, window
 from services.runtime.phone import PhoneNumber
 from services.runtime.sm import Suite
-from tests.chain import A, B, C, Chain
+from tests.chain import A, B, C, Chain, D
 from tests.unit.binding.memory import POOL, binding, terms
 from tests.unit.binding.memory_blacklist import entry
 
@@ -202,6 +202,39 @@ def test_an_extension_leads_to_its_a() -> None:
     chain.again(one, copies, one.released(chain.clock.epoch_ms(), Reason.REQUESTED))
     assert chain.answer(C, X, "1") == "RELEASED"
     assert chain.answer(C, X, "0002") == B.e164
+
+
+def test_a_calls_back_whoever_called_last_for_a_time() -> None:
+    chain = Chain()
+    made = extended(chain, "b1", A, "1")
+    options = replace(made.terms.options, callback_seconds=600)
+    made = replace(made, terms=replace(made.terms, options=options))
+    copies = chain.bind(made, A)
+    assert chain.answer(A, X) == "NO_LAST_CALLER"
+    for who in (C, B):
+        assert chain.answer(who, X, "1") == A.e164
+        assert chain.answer(A, X) == who.e164
+        chain.wait(seconds=1)
+    assert chain.answer(C, X, "2") == "EXTENSION_UNKNOWN"  # nobody was reached
+    chain.wait(seconds=598)
+    assert chain.answer(A, X) == B.e164
+    later = replace(made, version=2, terms=replace(made.terms, expire_ms=made.terms.expire_ms + 1))
+    chain.again(made, copies, later)
+    assert chain.answer(A, X) == B.e164  # another version, the same last caller
+    chain.wait(seconds=1)
+    assert chain.answer(A, X) == "NO_LAST_CALLER"
+
+
+def test_a_last_caller_is_reached_by_its_a_alone() -> None:
+    chain = Chain()
+    made = extended(chain, "b1", A, "1")
+    options = replace(made.terms.options, callback_seconds=600)
+    made = replace(made, terms=replace(made.terms, options=options))
+    chain.bind(made, A)
+    chain.answer(C, X, "1")
+    stolen = replace(made, version=2, tag_a=chain.tag(D))
+    chain.bind(stolen, D)
+    assert chain.answer(D, X) == "KEY_UNAVAILABLE"
 
 
 def test_an_extension_cannot_be_moved_to_another_a() -> None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from services.router import denials, view
 from services.router.entries import unpack_entry
-from services.router.ports import Found
-from services.router.store import Applied, PartyTagger
+from services.router.lastcalls import with_last_caller
+from services.router.ports import Found, PartyTagger
+from services.router.store import Applied
 from services.router.view import Copy
 from services.runtime.record import Record
 from tests.unit.router.routes import MemoryTables
@@ -64,6 +65,8 @@ class MemoryView:
             slot = self.tables.get(view.SLOTS, view.slot_key(number, who))
             if slot:
                 entry = unpack_entry(slot)
+                if entry.mode == 4 and entry.caller_side:
+                    entry = with_last_caller(self.tables.get, number, entry)
                 return found.led_to(entry)
         asks = self.tables.get(view.BLOCKS, number.encode()) is not None
         return nobody._replace(extensions=asks)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.router.directory import parse
-from services.router.domain import Call, Decision, Entry, Progress, Refusal, Side
+from services.router.domain import Call, Decision, Entry, LastCaller, Progress, Refusal, Side
 from services.router.handlers import Router
 from services.router.ports import Found, KeyUnavailable
 from services.router.scanning import Scanning
@@ -58,11 +58,14 @@ class MemoryOpener:
             raise KeyUnavailable
         return self._callee
 
+    def sealed(self, number: str, entry: Entry, callee: str, caller: str, time_ms: int) -> bytes:
+        return f"{caller} for {callee}".encode()
+
 
 class MemoryRecorder:
     def __init__(self) -> None:
-        self.kept: list[Decision | Progress] = []
         self.texts: list[tuple[int, int]] = []
+        self.kept: list[Decision | Progress | LastCaller] = []
         self.full = False
 
     def decided(self, decision: Decision) -> None:
@@ -73,6 +76,9 @@ class MemoryRecorder:
     def messaged(self, decision: Decision, text: Text) -> None:
         self.decided(decision)
         self.texts.append((text.encoding, text.parts))
+
+    def called(self, last: LastCaller) -> None:
+        self.decided(last)  # type: ignore[arg-type]
 
     def progressed(self, progress: Progress, time_ms: int) -> None:
         assert time_ms == NOW
@@ -100,6 +106,22 @@ def test_connects_and_records_what_it_answers() -> None:
     assert decision.callee == "+8613912345678"
     assert recorder.kept == [decision]
     assert routes.asked == [(NUMBER, "+8613812345678")]
+
+
+def test_a_last_caller_is_kept_before_the_call_and_only_where_a_may_call_back() -> None:
+    axe = ENTRY._replace(mode=4, caller_side=0, options="callback_seconds=60;extension=12")
+    handler, _, recorder = router(BOUND._replace(entry=axe))
+    decision = handler.route(call())
+    box = b"+8613812345678 for +8613912345678"
+    last = LastCaller("t1", "b1", NUMBER, NOW, NOW + 60_000, "k", box)
+    assert recorder.kept == [last, decision]
+    for found in (axe._replace(options="extension=12"), axe._replace(active=False), ENTRY):
+        handler, _, recorder = router(BOUND._replace(entry=found))
+        assert recorder.kept == [handler.route(call())]
+    handler, _, recorder = router(BOUND._replace(entry=axe))
+    recorder.full = True
+    with pytest.raises(ResourceExhausted):
+        handler.route(call())
 
 
 def test_what_cannot_be_recorded_is_not_answered() -> None:

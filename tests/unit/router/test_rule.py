@@ -95,6 +95,11 @@ def test_modes_and_options(found: Entry, expected: Refusal | None) -> None:
 
 
 AX_CALLEE = "callee_until_ms=10000"
+CALL_BACK = "callback_seconds=5;extension=12"
+
+
+def called(time_ms: int) -> bytes:
+    return time_ms.to_bytes(8) + b"box"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +115,9 @@ AX_CALLEE = "callee_until_ms=10000"
         (entry(mode=2, direction=3, options=AX_CALLEE), Refusal.DIRECTION),
         (entry(mode=4, side=Side.UNKNOWN, options="extension=12"), None),
         (entry(mode=4, options="extension=12", box=b""), Refusal.NO_LAST_CALLER),
+        (entry(mode=4, options=CALL_BACK, box=called(5000)), None),
+        (entry(mode=4, options=CALL_BACK, box=called(4999)), Refusal.NO_LAST_CALLER),
+        (entry(mode=4, options="extension=12", box=called(9999)), Refusal.NO_LAST_CALLER),
         (entry(mode=9, side=Side.UNKNOWN), Refusal.UNSUPPORTED),
         (entry(box=b"", options="ring_seconds=9"), Refusal.NO_CALLEE),
     ],

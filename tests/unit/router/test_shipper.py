@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.router.journal import Journal, Limits
 from services.router.packed import unreadable
-from services.router.segments import HEADER, Item, frame, list_segments, segment_path
+from services.router.segments import CALLED, HEADER, Item, frame, list_segments, segment_path
 from services.router.shipper import _STRETCH, Shipper
 from services.runtime.envelope import parse
 from services.runtime.topics import partition_of
@@ -43,6 +43,18 @@ def test_ships_a_live_journal_with_its_envelope(tmp_path: Path) -> None:
     assert ship.ship()
     assert [path.name for path in tmp_path.iterdir()] == ["shipped"]
     assert ship.waiting_bytes() == 0
+
+
+def test_a_last_caller_goes_to_its_own_topic_and_the_numbers_partition(tmp_path: Path) -> None:
+    kafka, journal = MemoryPublisher(), Journal(tmp_path, "r1-0")
+    journal.append(CALLED, 1, b"700100000010001/b1", value)
+    journal.append(0, 2, b"cmcc/1", value)
+    Shipper(kafka, tmp_path, TOPIC, lambda _, item: item.value, "router.callers.v1").ship()
+    journal.close()
+    last, call = kafka.topic
+    assert (last.topic, call.topic) == ("router.callers.v1", TOPIC)
+    assert last.partition == partition_of("700100000010001", 4)
+    assert parse(last.headers).type == "axbridge.router.v1.LastCaller"
 
 
 def test_waits_for_kafka(tmp_path: Path) -> None:

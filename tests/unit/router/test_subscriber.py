@@ -1,13 +1,18 @@
 """Records of the route topics: what is applied, and what is parked."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axbridge.binding.v1 import events_pb2
+from axbridge.router.v1 import events_pb2 as router_events
+from axbridge.type.v1 import sealed_pb2
 
 from services.router.denials import Denial, DenialEnd
-from services.router.subscriber import decode_denial, decode_key, decode_route
-from services.router.view import Route, Tombstone
+from services.router.lastcalls import LastCall
+from services.router.subscriber import decode_caller, decode_denial, decode_key, decode_route
+from services.router.translate import timestamp
+from services.router.view import Copy, Route, Tombstone
 from services.runtime.errors import Malformed
 from services.runtime.record import Record
 from tests.router_world import World, envelope, now_ms, route_record
@@ -55,6 +60,41 @@ def test_tombstones_and_nonsense() -> None:
     for key, value in ((b"\xff", b""), (b"k", b"\xff"), (b"k", b"")):
         with pytest.raises(Malformed):
             decode_key(Record("keys", 0, 0, key, value, [], 0))
+
+
+LAST = router_events.LastCaller(
+    tenant="t1", binding="b1", number=NUMBER, time=timestamp(1000), expire_time=timestamp(61_000),
+    caller=sealed_pb2.Sealed(key_id="route/t1/20260101", box=b"box"),
+)  # fmt: skip
+LAST_KEY = f"{NUMBER}/b1".encode()
+
+
+def test_a_last_caller_is_read() -> None:
+    read = decode_caller(Record("callers", 0, 0, LAST_KEY, LAST.SerializeToString(), [], 0))
+    assert read == LastCall(NUMBER, "b1", 1000, 61_000, Copy("route/t1/20260101", b"box"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"number": "700123456789999"}, {"binding": "b2"}, {"time": timestamp(61_000)},
+     {"time": None}, {"expire_time": timestamp(1000 + 8 * 86_400_000)}, {"caller": None},
+     {"caller": sealed_pb2.Sealed(box=b"box")}],
+)  # fmt: skip
+def test_last_callers_that_are_parked(change: dict[str, Any]) -> None:
+    bad = router_events.LastCaller()
+    bad.CopyFrom(LAST)
+    for name, value in change.items():
+        bad.ClearField(name)  # type: ignore[arg-type]
+        if value is not None:
+            bad.MergeFrom(router_events.LastCaller(**{name: value}))
+    with pytest.raises(Malformed, match="CALLER_MALFORMED"):
+        decode_caller(Record("callers", 0, 0, LAST_KEY, bad.SerializeToString(), [], 0))
+
+
+@pytest.mark.parametrize(("key", "value"), [(b"x", b""), (LAST_KEY, None), (LAST_KEY, b"\xff")])
+def test_what_is_no_last_caller_is_parked(key: bytes, value: bytes | None) -> None:
+    with pytest.raises(Malformed, match="CALLER_MALFORMED"):
+        decode_caller(Record("callers", 0, 0, key, value, [], 0))
 
 
 DENIAL_KEY = b"blacklist/t1/e1"
