@@ -18,7 +18,7 @@ from services.binding.domain import REMEMBERED_MS
 from services.binding.messages import millis
 from services.binding.ports import Taken
 from services.binding.records import Records
-from services.binding.replies import answer, applied
+from services.binding.replies import answer, applied, decoding
 from services.runtime import topics
 from services.runtime.cell import Argument, Cell
 from services.runtime.clock import Clock
@@ -73,10 +73,11 @@ class Ledger:
         self._recent: dict[Place, None] = {}
 
     async def get(self, place: Place, epoch: bytes | None = None) -> Entered:
-        """The record as it stands. Raises Unavailable."""
+        """The record as it stands. Raises Unavailable, DataLoss."""
         reply = await self._cell.call_under(epoch, "entered", [self._key(place)])
         _, value, version, sequence = reply
-        return Entered(events_pb2.StateRecord.FromString(value), int(version), int(sequence))
+        with decoding():
+            return Entered(read(value), int(version), int(sequence))
 
     async def put(
         self,

@@ -6,7 +6,7 @@ not at all; only STORE_UNAVAILABLE leaves open which.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from services.binding.blacklist import Entry, Target
 from services.binding.blacklist import Mark as EntryMark
@@ -143,6 +143,7 @@ class Swept(Bindings, Protocol):
 
 
 Unreadable: TypeAlias = AxbridgeError  # why a record does not open
+BROKEN_MS: Final = 3_600_000  # after which one is looked at again
 
 
 class Sweeps(Protocol):

@@ -27,7 +27,7 @@ from services.binding.records import Records
 from services.binding.store import CellBindings
 from services.runtime.cell import Cell
 from services.runtime.clock import Clock
-from services.runtime.errors import AxbridgeError, DataLoss, Malformed
+from services.runtime.errors import AxbridgeError, DataLoss
 from services.runtime.jobs import repeated
 from services.runtime.keyring import KeyRing
 from services.runtime.sealing import bucket_month, month_begin, month_of, purge_key_id
@@ -157,7 +157,7 @@ class Purger:
                 # It can be read now, if it is of this bucket: what would not open has no key.
                 try:
                     stored = await self._bindings.get(binding)
-                except (DataLoss, Malformed) as why:  # whatever it is, its key is gone
+                except DataLoss as why:  # whatever it is, its key is gone
                     _LOG.error("cannot be read", binding=binding, reason=why.reason)
                     continue
                 if stored is None or stored.binding.tenant != tenant:

@@ -261,7 +261,7 @@ class BindingRebuild:
         reply = await self._cell.call_under(
             epoch, "get", [self._bindings.places.binding(binding)], []
         )
-        return self._bindings.stored(reply[1], reply[2].decode()) if reply[1] else None
+        return self._bindings.stored(reply[1], reply[2]) if reply[1] else None
 
 
 def _route(record: Record) -> events_pb2.Route:

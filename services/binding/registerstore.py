@@ -11,8 +11,8 @@ from axbridge.binding.v1 import events_pb2
 
 from services.binding.domain import Answered
 from services.binding.ports import Answer, Taken
-from services.binding.registers import Kind, Place, Register, RegisterRecords
-from services.binding.replies import answer, applied
+from services.binding.registers import Kind, Place, Register, RegisterRecords, place_of
+from services.binding.replies import answer, applied, decoding, unreadable
 from services.runtime.cell import Argument, Cell
 
 ANY: Final = "*"  # whatever mark stands
@@ -77,14 +77,23 @@ class CellRegisters:
         await self._cell.call_under(epoch, "restore_register", keys, args)
 
     async def get(self, place: Place, epoch: bytes | None = None) -> Raw | None:
-        """The register, or None where it never was or is forgotten. `epoch`: the healer's."""
+        """The register, or None where it never was or is forgotten. `epoch`: the healer's.
+
+        Raises:
+            DataLoss: what the store has of it is no register.
+        """
         keys = [self.key(place), self._cell.key(_MARKS[place.kind], place.tenant)]
         reply = await self._cell.call_under(epoch, "get_register", keys)
         if not reply[1]:
             return None
         _, version, record, sequence, mark, field, tag = reply
-        state = events_pb2.StateRecord.FromString(record)
-        return Raw(place, int(version), state, int(sequence), mark.decode(), field, tag.decode())
+        with decoding():
+            state = events_pb2.StateRecord.FromString(record)
+            if place_of(state) != place:
+                raise unreadable()
+            return Raw(
+                place, int(version), state, int(sequence), mark.decode(), field, tag.decode()
+            )
 
     async def page(
         self, kind: Kind, tenant: str, tag: bytes, after: str, limit: int
@@ -99,6 +108,10 @@ class CellRegisters:
         _, now, *names = await self._cell.call("due", [self._cell.key("due")], [limit])
         places = [Place.parse(name.decode()) for name in names]
         return int(now), [place for place in places if place is not None]
+
+    async def postpone(self, place: Place, until: int) -> None:
+        """Puts a register that is due off, if it is still there."""
+        await self._cell.call("postpone", [self._cell.key("due")], [str(place), until])
 
     async def drop(self, raw: Raw, entry: bytes, epoch: bytes | None = None) -> int:
         """Drops a register that is due, and publishes its tombstones (`entry`); without an entry:

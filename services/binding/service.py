@@ -97,7 +97,9 @@ def cell_of(settings: BindingSettings, name: str = "") -> Cell:
     return Cell(settings.redis_url.get_secret_value(), SERVICE, name or settings.cell, LIBRARY)
 
 
-def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
+def parts_of(
+    settings: BindingSettings, cell: Cell, clock: Clock, metrics: Metrics | None = None
+) -> Parts:
     """Plugged together for a cell. Raises FailedPrecondition (TOPIC_MISSING)."""
     kafka, ring = settings.kafka_bootstrap, FileKeyRing(settings.keyring_dir)
     counts = topics.partition_counts(AdminClient({"bootstrap.servers": kafka}), _TOPICS)
@@ -120,7 +122,10 @@ def parts_of(settings: BindingSettings, cell: Cell, clock: Clock) -> Parts:
     entries = CellBlacklist(registers, listed)
     shortest = settings.minimum_life_seconds * 1000
     blacklist = BlacklistHandlers(entries, tags, TimeOrderedIds(clock), clock, shortest)
-    job = Upkeep(registers, register_records, messages, listed, Drain(stored, bindings, clock))
+    job = Upkeep(
+        registers, register_records, messages, listed, Drain(stored, bindings, clock),
+        metrics or Metrics(SERVICE),
+    )  # fmt: skip
     erasures = Erasures(bindings, ledger, tags, sealer, TimeOrderedIds(clock), clock)
     exports = Exports(cell, bindings, ledger, records, tags, sealer, clock, reader_of(kafka))
     holds = Holds(bindings, ledger, sealer, ring, clock, reader_of(kafka))
@@ -134,7 +139,7 @@ async def start(settings: BindingSettings) -> tuple[AioServer, int]:
     """A started binding and its port; `drain` ends all of it. Component tests start the same."""
     clock, metrics = SystemClock(), Metrics(SERVICE)
     cells = {name: cell_of(settings, name) for name in settings.cells}
-    parts = {name: parts_of(settings, cell, clock) for name, cell in cells.items()}
+    parts = {name: parts_of(settings, cell, clock, metrics) for name, cell in cells.items()}
     numbers = {name: AllocatorNumbers(settings.allocator_of(name)) for name in cells}
     readinesses = [Readiness(cell) for cell in cells.values()]
     owners = [_owner(cells[name], parts[name], settings, clock, metrics) for name in cells]

@@ -18,7 +18,7 @@ from services.binding.messages import Copies, binding_of, from_record, route_of
 from services.binding.places import Places
 from services.binding.ports import Answer, Index, LeaseRefused, Stored, Taken
 from services.binding.records import Records
-from services.binding.replies import answer, applied, refuse
+from services.binding.replies import answer, applied, decoding, refuse
 from services.binding.routekeys import RouteKeys
 from services.binding.vault import Vault
 from services.runtime.cell import Argument, Cell, library
@@ -102,15 +102,16 @@ class CellBindings:
         _, record, order_tag, sequence = await self._cell.call(
             "get", [self.places.binding(binding)]
         )
-        return self.stored(record, order_tag.decode(), int(sequence)) if record else None
+        return self.stored(record, order_tag, int(sequence)) if record else None
 
-    def stored(self, record: bytes, order_tag: str, sequence: int = 0) -> Stored:
-        """A stored record, opened as far as binding may."""
-        message = events_pb2.BindingRecord.FromString(record)
-        opened = self._vault.open(message)
-        binding, copies = from_record(message, opened.order_id, opened.customer_data)
-        copies = Copies(copies.callee_a, copies.callee_b, opened.evidence, copies.secrets)
-        return Stored(binding, sequence, Sealings(copies, order_tag))
+    def stored(self, record: bytes, order_tag: bytes, sequence: int = 0) -> Stored:
+        """A stored record, opened as far as binding may. Raises DataLoss, KeyDestroyed."""
+        with decoding():
+            message = events_pb2.BindingRecord.FromString(record)
+            opened = self._vault.open(message)
+            binding, copies = from_record(message, opened.order_id, opened.customer_data)
+            copies = Copies(copies.callee_a, copies.callee_b, opened.evidence, copies.secrets)
+            return Stored(binding, sequence, Sealings(copies, order_tag.decode()))
 
     async def change(self, old: Stored, new: Binding, b: PhoneNumber | None = None) -> int:
         """See ports.Bindings."""
@@ -208,7 +209,7 @@ class CellBindings:
         if tag or not message.HasField("secrets"):
             binding = binding_of(message)
         else:
-            binding = self.stored(record, "").binding
+            binding = self.stored(record, b"").binding
             tag = order_tag(binding)
         return binding, self._applying(binding, tag, record, b"")
 

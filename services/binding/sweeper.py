@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from services.binding.domain import Reason
 from services.binding.modes import unnamed
-from services.binding.ports import Stored, Sweeps, Unreadable
+from services.binding.ports import BROKEN_MS, Stored, Sweeps, Unreadable
 from services.runtime.clock import Clock
 from services.runtime.errors import Unavailable
 from services.runtime.metrics import Metrics, Name
@@ -22,7 +22,6 @@ _IDLE_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 0.5
 _SKEW_MS: Final = 2000
 _ACK_SECONDS: Final = 30.0
-_BROKEN_MS: Final = 3_600_000
 _LOG: Final = logger(__name__)
 
 
@@ -95,7 +94,7 @@ class Sweeper:
     async def _put_off(self, binding: str, now: int, why: Unreadable) -> None:
         """Records that cannot be read must neither keep the others from ending nor be tried without
         end: they lead the queue. They are looked at once an hour."""
-        await self._bindings.postpone(self._what, binding, now + _BROKEN_MS)
+        await self._bindings.postpone(self._what, binding, now + BROKEN_MS)
         self._unreadable.inc()
         _LOG.error("cannot be swept", job=self._what, binding=binding, reason=why.reason)
 

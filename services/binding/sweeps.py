@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from services.binding.domain import Binding
 from services.binding.ports import Lost, Stored, Unreadable
 from services.binding.records import Records
+from services.binding.replies import unreadable
 from services.binding.store import CellBindings, Put
 from services.runtime.cell import Argument, Cell
 from services.runtime.clock import Clock
@@ -43,8 +44,8 @@ class CellSweeps:
             reply = await self._cell.call(
                 "get_many", [self._bindings.places.binding(each) for each in some]
             )
-            for record, order_tag in zip(reply[1::2], reply[2::2], strict=True):
-                found.append(self._opened(record, order_tag) if record else None)
+            for each, record, order_tag in zip(some, reply[1::2], reply[2::2], strict=True):
+                found.append(self._opened(each, record, order_tag) if record else None)
         return found
 
     async def expire(self, ends: Sequence[tuple[Stored, Binding]]) -> Sequence[int | Unreadable]:
@@ -82,11 +83,13 @@ class CellSweeps:
 
         return await self._many("forget_many", drop, olds)
 
-    def _opened(self, record: bytes, order_tag: bytes) -> Stored | Unreadable:
+    def _opened(self, binding: str, record: bytes, order_tag: bytes) -> Stored | Unreadable:
         try:
-            return self._bindings.stored(record, order_tag.decode())
+            stored = self._bindings.stored(record, order_tag)
         except (DataLoss, KeyDestroyed) as why:
             return why
+        # Octets may decode and yet be of nothing that could be ended: it would lead for ever.
+        return stored if stored.binding.id == binding else unreadable()
 
     async def _many(
         self, function: str, make: Callable[[T], Put], items: Sequence[T]

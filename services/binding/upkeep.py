@@ -14,12 +14,13 @@ from services.binding.blacklistmessages import BlacklistMessages
 from services.binding.consent import Consent
 from services.binding.consentmessages import ConsentMessages
 from services.binding.domain import Binding
-from services.binding.ports import Consents, Lost, Swept
+from services.binding.ports import BROKEN_MS, Consents, Lost, Swept
 from services.binding.registers import Place, RegisterRecords
 from services.binding.registerstore import CellRegisters, Raw
 from services.runtime.clock import Clock
 from services.runtime.errors import DataLoss, Unavailable
 from services.runtime.keyring import KeyDestroyed
+from services.runtime.metrics import Metrics, Name
 from services.runtime.telemetry import logger
 
 _PAGE: Final = 200
@@ -83,12 +84,14 @@ class Upkeep:
         messages: ConsentMessages,
         blacklist: BlacklistMessages,
         drain: Drain,
+        metrics: Metrics,
     ) -> None:
         self._registers = registers
         self._records = records
         self._messages = messages
         self._blacklist = blacklist
         self._drain = drain
+        self._unreadable = metrics.counter(Name.SWEEP_UNREADABLE, job="upkeep")
 
     async def run(self) -> None:
         """Until cancelled. While the store or Kafka is away it waits."""
@@ -104,8 +107,15 @@ class Upkeep:
     async def once(self) -> int:
         """What is due now; how much of it was done."""
         now, places = await self._registers.due(_PAGE)
-        done = [await self._one(place, now) for place in places]
-        return sum(done)
+        done = 0
+        for place in places:
+            try:
+                done += await self._one(place, now)
+            except DataLoss as why:  # it must not keep the others from theirs: they come behind it
+                await self._registers.postpone(place, now + BROKEN_MS)
+                self._unreadable.inc()
+                _LOG.error("unreadable", kind=place.kind, id=place.id, reason=why.reason)
+        return done
 
     async def _one(self, place: Place, now: int) -> bool:
         raw = await self._registers.get(place)
@@ -116,9 +126,6 @@ class Upkeep:
                 return True
         except KeyDestroyed:  # its bucket was erased: its retention is over
             _LOG.info("erased", kind=place.kind, id=place.id)
-        except DataLoss as why:  # it must not keep the others from theirs
-            _LOG.error("unreadable", kind=place.kind, id=place.id, reason=why.reason)
-            return False
         except Lost:
             return False
         entry = self._records.tombstones(raw.place, raw.version, now)

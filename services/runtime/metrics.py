@@ -122,7 +122,7 @@ class Name(Enum):
         "sweep_unreadable_total",
         "counter",
         "Due records that could not be read.",
-        {"job": frozenset({"expiry", "forget"})},
+        {"job": frozenset({"expiry", "forget", "upkeep"})},
     )
     # binding: the store's clock minus ours; beyond 2 s nothing is released (1 in the other gauge).
     STORE_CLOCK_SKEW_SECONDS = Spec("store_clock_skew_seconds", "gauge", "Store's clock ahead.")

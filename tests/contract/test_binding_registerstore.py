@@ -1,15 +1,22 @@
 """Registers on a real Valkey: compare-and-set, ranks of marks, and what is due."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from axbridge.binding.v1 import events_pb2
 
+from services.binding.consentmessages import consent_place
 from services.binding.domain import Answered
 from services.binding.ports import Lost, Taken
 from services.binding.registers import Place, Register
+from services.binding.upkeep import Drain, Upkeep
 from services.runtime.clock import SystemClock
+from services.runtime.metrics import Metrics
 from tests.unit.binding.cells import REGISTER_RECORDS, ReadyCell, ready_cell
+from tests.unit.binding.memory import DAY_MS, TENANT
+from tests.unit.binding.memory_consents import consent
 
 FIELD = b"s" + b"t" * 16
 NOW = SystemClock().epoch_ms()
@@ -63,6 +70,28 @@ async def test_a_request_makes_one_version(cell: ReadyCell) -> None:
     assert await cell.registers.answered("didi", "r1") == (b"h" * 16, "e1")
     assert await cell.registers.answered("other", "r1") is None
     await cell.registers.put(register("e1", 2), 1, None)  # a job's version asks for no request
+
+
+async def test_one_that_means_nothing_is_set_aside_and_the_others_have_their_turn(
+    cell: ReadyCell,
+) -> None:
+    now, metrics = SystemClock().epoch_ms(), Metrics("binding")
+    drain = Drain(cell.consents, cell.bindings, SystemClock())
+    upkeep = Upkeep(
+        cell.registers, REGISTER_RECORDS, cell.messages, cell.listed, drain, metrics
+    )  # fmt: skip
+    for identity, tag in (("e1", b"a" * 16), ("e2", b"b" * 16), ("e3", b"c" * 16)):
+        over = replace(consent(now, identity, tag), expire_ms=now - 200 * DAY_MS)
+        await cell.consents.put(over, None, None)
+    other: Any = await cell.cell.redis.hget(
+        cell.registers.key(consent_place(TENANT, "e3")), "r"
+    )  # fmt: skip
+    await cell.cell.redis.hset(cell.registers.key(consent_place(TENANT, "e1")), "r", b"\xff")
+    await cell.cell.redis.hset(cell.registers.key(consent_place(TENANT, "e2")), "r", other)
+    assert await upkeep.once() == 1  # e3 is forgotten
+    assert (await cell.registers.due(10))[1] == []
+    count = metrics.registry.get_sample_value("binding_sweep_unreadable_total", {"job": "upkeep"})
+    assert count == 2
 
 
 async def test_the_higher_rank_stands_and_only_its_own_is_taken_away(cell: ReadyCell) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from axbridge.binding.v1 import events_pb2
 
-from services.binding import modes
+from services.binding import modes, sweeper
 from services.binding.domain import Answered, Binding, Lease, Mode, Reason
 from services.binding.ports import Index, Stored, Sweeps, Swept
-from services.runtime.clock import ManualClock
+from services.runtime.clock import ManualClock, SystemClock
 from services.runtime.errors import DataLoss
 from services.runtime.ids import TimeOrderedIds
+from services.runtime.metrics import Metrics
 from services.runtime.options import Options
 from services.runtime.phone import PhoneNumber
 from tests.unit.binding.cells import ready_cell
@@ -156,6 +157,30 @@ async def test_what_is_due_can_be_put_off(s: Subject) -> None:
     await s.sweeps.postpone("expiry", made.id, now + 60_000)
     await s.sweeps.postpone("expiry", "unknown", 0)
     assert await s.due("expiry") == []
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\xff\xff", b"\x00", b"\x0a\x00", events_pb2.BindingRecord(
+        route=events_pb2.Route(binding="b", release_reason=99)).SerializeToString()],  # type: ignore[arg-type]
+    ids=["no message", "no field", "empty", "no reason"],
+)  # fmt: skip
+async def test_a_record_that_means_nothing_is_set_aside_and_the_others_end(
+    valkey_url: str, garbage: bytes
+) -> None:
+    async with ready_cell(valkey_url) as ready:
+        s, metrics = Subject(ready.bindings, ready.sweeps), Metrics("binding")
+        first, second = await s.create(), await s.create()
+        await ready.cell.redis.hset(ready.bindings.places.binding(first.id), "r", garbage)
+        sweep = sweeper.expiry(ready.sweeps, SystemClock(), metrics).sweep
+        assert (await sweep())[0] == 1
+        [stored] = await s.stored(second)
+        assert not stored.binding.live
+        assert await s.due("expiry") == []
+        count = metrics.registry.get_sample_value(
+            "binding_sweep_unreadable_total", {"job": "expiry"}
+        )
+        assert count == 1
 
 
 async def test_records_that_do_not_open_say_so_and_the_others_open(valkey_url: str) -> None:

@@ -1,10 +1,11 @@
 """Answers are answers, refusals are raised."""
 
 import pytest
+from google.protobuf.message import DecodeError
 
 from services.binding import replies
 from services.binding.ports import Lost
-from services.runtime.errors import FailedPrecondition
+from services.runtime.errors import DataLoss, FailedPrecondition, Malformed
 
 
 def test_an_answer_is_a_hash_and_an_id() -> None:
@@ -16,6 +17,12 @@ def test_a_write_gives_its_sequence_or_is_lost() -> None:
     for refusal in (b"STALE", b"EARLY"):
         with pytest.raises(Lost):
             replies.applied([refusal])
+
+
+@pytest.mark.parametrize("why", [DecodeError, Malformed("ROUTE_MALFORMED"), ValueError])
+def test_what_does_not_decode_is_a_failure_of_the_record(why: type[Exception]) -> None:
+    with pytest.raises(DataLoss, match="RECORD_UNREADABLE"), replies.decoding():
+        raise why
 
 
 def test_a_missing_consent_names_its_side() -> None:
