@@ -8,45 +8,41 @@ so. Invariant: nothing personal leaves here but in a box.
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from axbridge.binding.v1 import events_pb2, retention_service_pb2
 from axbridge.runtime.v1 import outbox_pb2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from google.protobuf.message import DecodeError
 
 from services.binding.ledger import Ledger, Place
 from services.binding.messages import millis, sealed, timestamp, unsealed
 from services.binding.records import Records
 from services.binding.store import CellBindings
+from services.binding.subject import TOPICS, SubjectEvent, Subjects
 from services.binding.vault import KeyedTags
 from services.runtime import topics
-from services.runtime.aead import SealBroken, Sealed, associated, open_sealed, seal
+from services.runtime.aead import Sealed, associated, open_sealed, seal
 from services.runtime.cell import Cell
 from services.runtime.clock import Clock
-from services.runtime.envelope import parse
-from services.runtime.errors import Aborted, InvalidArgument, Malformed
+from services.runtime.errors import Aborted, InvalidArgument
 from services.runtime.keyring import KeyDestroyed
 from services.runtime.phone import PhoneNumber
 from services.runtime.rebuild import read_to_end
 from services.runtime.record import Record
 from services.runtime.sealing import PurgeSealer
 
-BINDING_EVENTS: Final[dict[str, Any]] = {
-    kind.DESCRIPTOR.full_name: kind
-    for kind in (events_pb2.BindingCreated, events_pb2.BindingUpdated, events_pb2.BindingReleased)
-}
 _PART: Final = 500  # events of one box: about 300 KB
 _ACK_SECONDS: Final = 5.0
 
 Take = Callable[[Sequence[Record]], Awaitable[None]]
-Read = Callable[[Take], Awaitable[object]]
+Read = Callable[[str, Take, int], Awaitable[object]]
 
 
 class Exports:
-    """Exports of one process, one at a time. `read` gives every record of the topic to a taker."""
+    """Exports of one process, one at a time. `read` gives the records of a topic, from a moment on
+    (milliseconds since 1970), to a taker."""
 
     def __init__(
         self,
@@ -67,6 +63,7 @@ class Exports:
         self._sealer = sealer
         self._clock = clock
         self._read = read
+        self._subjects = Subjects(sealer)
         self._running = asyncio.Lock()
 
     def look_in(self, ledgers: Sequence[Ledger]) -> None:
@@ -91,43 +88,20 @@ class Exports:
                 )
                 yield seal_part(number, data.SerializeToString())
 
-    async def _events(self, tenant: str, tag: bytes) -> list[retention_service_pb2.SubjectEvent]:
-        since = await self._restricted_until(tenant, tag)
-        found: dict[str, retention_service_pb2.SubjectEvent] = {}
+    async def _events(self, tenant: str, tag: bytes) -> list[SubjectEvent]:
+        restricted = await self._restricted_until(tenant, tag)
+        found: dict[str, SubjectEvent] = {}
+        for topic, erasable in TOPICS.items():
+            since = restricted if erasable else 0
 
-        async def take(records: Sequence[Record]) -> None:
-            for record in records:
-                event = self._event(record, tenant, tag)
-                if event is not None and millis(event.time) > since:
-                    found[record.envelope.event_id] = event  # once, however often it was published
+            async def take(records: Sequence[Record], since: int = since) -> None:
+                for record in records:
+                    event = self._subjects.told(record, tenant, tag)
+                    if event is not None and millis(event.time) > since:
+                        found[record.envelope.event_id] = event  # once, if published again
 
-        await self._read(take)
+            await self._read(topic, take, since)
         return list(found.values())
-
-    def _event(
-        self, record: Record, tenant: str, tag: bytes
-    ) -> retention_service_pb2.SubjectEvent | None:
-        """The event, if it is about the person and can be opened."""
-        try:
-            envelope = parse(record.headers)
-            kind = BINDING_EVENTS.get(envelope.type)
-            if kind is None or record.value is None:
-                return None
-            message = kind.FromString(record.value)
-            fact, box = message.fact, unsealed(message.secrets)
-            if fact.tenant != tenant or box is None:
-                return None
-            bound = associated("binding-event", tenant, fact.binding, fact.aggregate_version)
-            secrets = events_pb2.BindingSecrets.FromString(self._sealer.open(box, bound))
-        except (KeyDestroyed, SealBroken, Malformed, DecodeError):
-            return None  # erased, or not ours to judge: audit counts what does not open
-        if tag not in (secrets.tag_a, secrets.tag_b):
-            return None
-        return retention_service_pb2.SubjectEvent(
-            type=envelope.type, time=timestamp(envelope.time_ms), fact=fact,
-            order_id=secrets.order_id, customer_data=secrets.customer_data,
-            side="A" if tag == secrets.tag_a else "B",
-        )  # fmt: skip
 
     async def _restricted_until(self, tenant: str, tag: bytes) -> int:
         """Up to when everything of the person's is restricted; 0: nothing is."""
@@ -212,6 +186,6 @@ def _bound(tenant: str, name: str, number: int) -> bytes:
     return associated("export", tenant, name, number)
 
 
-def reader_of(bootstrap: str, topic: str = topics.BINDING_BINDINGS.name) -> Read:
-    """Reads the topic to the end that it has now. Raises KafkaException."""
-    return lambda take: read_to_end(bootstrap, topic, take)
+def reader_of(bootstrap: str) -> Read:
+    """Reads topics to the end that they have now. Raises KafkaException."""
+    return lambda topic, take, since_ms: read_to_end(bootstrap, topic, take, since_ms)

@@ -18,11 +18,12 @@ from axbridge.binding.v1 import events_pb2, retention_pb2
 from confluent_kafka import KafkaException
 from google.protobuf.message import DecodeError
 
-from services.binding.export import BINDING_EVENTS, Read
+from services.binding.export import Read
 from services.binding.ledger import Ledger, Place
 from services.binding.messages import sealed, timestamp, unsealed
 from services.binding.ports import Lost
 from services.binding.store import CellBindings
+from services.runtime import topics
 from services.runtime.aead import SealBroken, associated, seal
 from services.runtime.clock import Clock
 from services.runtime.envelope import parse
@@ -33,6 +34,7 @@ from services.runtime.errors import (
     Malformed,
     NotFound,
 )
+from services.runtime.ids import made_ms
 from services.runtime.jobs import repeated
 from services.runtime.keyring import KeyDestroyed, KeyRing
 from services.runtime.record import Record
@@ -50,11 +52,16 @@ _EVERY_SECONDS: Final = 300.0
 _SETTING: Final = retention_pb2.LEGAL_HOLD_STATE_SETTING
 _SET: Final = retention_pb2.LEGAL_HOLD_STATE_SET
 _RELEASED: Final = retention_pb2.LEGAL_HOLD_STATE_RELEASED
+_SKEW_MS: Final = 60_000
+_EVENTS: Final[dict[str, Any]] = {
+    kind.DESCRIPTOR.full_name: kind
+    for kind in (events_pb2.BindingCreated, events_pb2.BindingUpdated, events_pb2.BindingReleased)
+}
 _LOG: Final = logger(__name__)
 
 
 class Holds:
-    """The holds of a cell. `read` gives every record of `binding.bindings.v1` to a taker."""
+    """The holds of a cell; `read` as of an export."""
 
     def __init__(
         self,
@@ -166,7 +173,9 @@ class Holds:
                 if before is None or before.fact.aggregate_version < version:
                     found[binding] = message
 
-        await self._read(take)
+        # Nothing of a binding is older than its id: two clocks may differ by seconds.
+        since = min(made_ms(each) for each in wanted)
+        await self._read(topics.BINDING_BINDINGS.name, take, max(0, since - _SKEW_MS))
         return found
 
     def _openable(self, message: Any) -> bool:
@@ -230,7 +239,7 @@ _NEVER: Final = month_begin(1970 * 12)  # nothing is held
 
 def _event(record: Record) -> Any:
     try:
-        kind = BINDING_EVENTS.get(parse(record.headers).type)
+        kind = _EVENTS.get(parse(record.headers).type)
         return kind.FromString(record.value) if kind and record.value is not None else None
     except (Malformed, DecodeError):
         return None

@@ -18,6 +18,10 @@ _UUID4: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
 
+_UUID7: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII
+)
+
 
 class IdSource(Protocol):
     """Gives out ids, each once, in increasing order."""
@@ -78,6 +82,11 @@ def request_id(text: str) -> str:
     if _UUID4.fullmatch(lowered) is None:
         raise InvalidArgument("REQUEST_ID_INVALID", "request_id must be a UUID of version 4")
     return lowered
+
+
+def made_ms(identity: str) -> int:
+    """When an id of version 7 was made, in milliseconds since 1970; 0 for any other text."""
+    return int(identity[:8] + identity[9:13], 16) if _UUID7.fullmatch(identity) else 0
 
 
 def _render(value: int) -> str:

@@ -133,10 +133,13 @@ def check_headers(record: Record) -> None:
 
 
 async def read_to_end(
-    bootstrap: str, topic: str, take: Callable[[Sequence[Record]], Awaitable[None]]
+    bootstrap: str,
+    topic: str,
+    take: Callable[[Sequence[Record]], Awaitable[None]],
+    since_ms: int = 0,
 ) -> dict[Position, int]:
     """Gives every record of a topic to `take`, in partition order; returns where it ended. While a
-    batch is taken, the next one is read.
+    batch is taken, the next one is read. `since_ms`: what is older may be left out.
 
     Raises KafkaException, also where the broker does not show the topic (yet).
     """
@@ -162,7 +165,11 @@ async def read_to_end(
                 raise KafkaException(
                     known.error or KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, topic)
                 )
-            consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+            begin = [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
+            if since_ms:  # where all are older, the answer is the end
+                asked = [TopicPartition(topic, p, since_ms) for p in partitions]
+                begin = consumer.offsets_for_times(asked, timeout=30)
+            consumer.assign(begin)
             taking: Future[None] | None = None
             while len(ends) < len(partitions):
                 if stop.is_set():

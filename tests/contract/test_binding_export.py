@@ -26,9 +26,10 @@ async def cell(valkey_url: str) -> AsyncIterator[ReadyCell]:
 
 
 def exports(ready: ReadyCell) -> Exports:
-    async def read(take: Take) -> None:
-        await take(ready.on("binding.bindings.v1"))
-        await take(ready.on("binding.bindings.v1"))  # published again
+    async def read(topic: str, take: Take, since_ms: int) -> None:
+        found = [record for record in ready.on(topic) if record.timestamp_ms >= since_ms]
+        await take(found)
+        await take(found)  # published again
 
     return Exports(
         ready.cell, ready.bindings, Ledger(ready.cell, RECORDS, CLOCK), RECORDS, ready.tags,

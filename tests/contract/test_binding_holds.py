@@ -33,10 +33,10 @@ async def cell(valkey_url: str) -> AsyncIterator[ReadyCell]:
 
 
 def holds(ready: ReadyCell, clock: Clock = CLOCK, *, away: bool = False) -> Holds:
-    async def read(take: Take) -> None:
+    async def read(topic: str, take: Take, since_ms: int) -> None:
         if away:
             raise Unavailable("LOG_UNAVAILABLE")
-        await take(ready.on("binding.bindings.v1"))
+        await take([record for record in ready.on(topic) if record.timestamp_ms >= since_ms])
 
     ledger = Ledger(ready.cell, RECORDS, clock)
     return Holds(ready.bindings, ledger, PurgeSealer(ready.keyring), ready.keyring, clock, read)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException
 
 from deploy.local.compaction import contents
 from deploy.local.valkey import Valkey
@@ -16,8 +15,6 @@ from services.runtime.envelope import Headers, header_int
 from services.runtime.errors import Unavailable
 from services.runtime.owner import Owner
 from services.runtime.publisher import Outgoing, Publisher, PublishFailed, Publishing
-from services.runtime.rebuild import read_to_end
-from services.runtime.record import Record
 from services.runtime.tasks import ended
 from tests.contract.toy import TOY, Toy
 from tests.factories import unique
@@ -69,16 +66,6 @@ async def test_a_write_is_answered_once_kafka_has_it(toy: Toy, kafka_bootstrap: 
         await asyncio.gather(*(toy.cell.published(sequence) for sequence in sequences))
         assert latest(kafka_bootstrap, toy.topic) == {f"n{i}": b"one" for i in range(50)}
         assert await toy.cell.redis.xlen(toy.cell.key("outbox")) == 0
-
-
-async def test_a_topic_that_the_broker_does_not_show_is_not_taken_for_an_empty_one(
-    kafka_bootstrap: str,
-) -> None:
-    async def take(_records: Sequence[Record]) -> None:
-        raise AssertionError
-
-    with pytest.raises(KafkaException, match="UNKNOWN_TOPIC_OR_PART"):
-        await read_to_end(kafka_bootstrap, unique("missing"), take)
 
 
 async def test_without_an_owner_nothing_is_written(toy: Toy) -> None:

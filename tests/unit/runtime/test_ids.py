@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.runtime.clock import ManualClock
 from services.runtime.errors import InvalidArgument
-from services.runtime.ids import SequentialIds, TimeOrderedIds, request_id
+from services.runtime.ids import SequentialIds, TimeOrderedIds, made_ms, request_id
 
 UUID4 = "feb39ff2-7e5f-43fd-bac7-a95898852ad5"
 
@@ -22,6 +22,12 @@ def test_ids_are_uuids_of_version_7_with_the_time_in_front() -> None:
     assert str(parsed) == text
     assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
     assert parsed.int >> 80 == clock.epoch_ms()
+
+
+def test_when_an_id_was_made_can_be_told() -> None:
+    clock = ManualClock(datetime(2026, 3, 1, tzinfo=UTC))
+    assert made_ms(TimeOrderedIds(clock).new()) == clock.epoch_ms()
+    assert made_ms(UUID4) == made_ms("b1") == 0
 
 
 def test_ids_increase_inside_a_millisecond_and_beyond_its_counter() -> None:
