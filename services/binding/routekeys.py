@@ -14,7 +14,7 @@ from axbridge.binding.v1 import events_pb2
 from services.binding.messages import sealed, timestamp, unsealed
 from services.binding.records import Records
 from services.binding.vault import RouteSeal
-from services.runtime.cell import Argument, Cell, unavailable
+from services.runtime.cell import Argument, Cell
 from services.runtime.clock import Clock
 from services.runtime.keyring import KeyDestroyed, KeyRing
 from services.runtime.wrapping import (
@@ -73,13 +73,7 @@ class RouteKeys:
         record = self._record(key_id, new_route_key())
         entry = self._records.route_key(key_id, record, self._clock.epoch_ms())
         key = self._cell.key("key", key_id)
-        if epoch is None:
-            reply = await self._cell.call("put_key", [key], [record, entry])
-        else:
-            reply = await self._cell.call_as(epoch, "put_key", [key], [record, entry])
-            if reply[0] != b"OK":
-                raise unavailable("STORE_HEALING")
-        _, stands, sequence = reply
+        _, stands, sequence = await self._cell.call_under(epoch, "put_key", [key], [record, entry])
         if int(sequence) and epoch is None:
             await self._cell.published(int(sequence))
         made = RouteSeal(key_id, self._opened(events_pb2.RouteKey.FromString(stands)))

@@ -8,8 +8,11 @@ import pytest
 from axbridge.binding.v1 import events_pb2
 
 from services.binding.routekeys import RouteKeys
+from services.binding.store import LIBRARY, SERVICE
+from services.runtime.cell import Cell
 from services.runtime.clock import ManualClock, SystemClock
 from services.runtime.envelope import header_int
+from services.runtime.errors import Unavailable
 from services.runtime.keyring import KeyDestroyed
 from services.runtime.record import Record
 from services.runtime.wrapping import route_key_id
@@ -49,6 +52,19 @@ async def test_a_key_made_by_a_heal_is_asked_for_again(valkey_url: str) -> None:
         healed = await keys.get(KEY, b"1")
         await ready.cell.redis.delete(ready.cell.key("key", KEY))
         assert (await keys.get(KEY)).key != healed.key
+
+
+async def test_a_heal_learns_why_it_gets_no_key(valkey_url: str) -> None:
+    async with ready_cell(valkey_url) as ready:
+        narrow = Cell(valkey_url, SERVICE, ready.cell.name, LIBRARY, max_outbox=0)
+        keys = RouteKeys(narrow, RECORDS, ready.keyring, SystemClock())
+        try:
+            with pytest.raises(Unavailable, match="OUTBOX_FULL"):
+                await keys.get(KEY, b"1")
+            with pytest.raises(Unavailable, match="STORE_HEALING"):
+                await keys.get(KEY, b"another healer's")
+        finally:
+            await narrow.close()
 
 
 async def test_a_key_that_is_over_ends_with_its_wrapping_key_and_never_comes_back(
