@@ -223,6 +223,7 @@ _READERS: Final[Mapping[str, tuple[Any, Callable[[Any], Fields]]]] = {
         (binding.ConsentWithdrawalRequested, _of_consent),
         (binding.ConsentWithdrawn, _of_consent),
         (binding.ConsentDrained, _of_consent),
+        (binding.ConsentErased, _of_consent),
         (binding.ConsentPolicyChanged, _of_tenant),
         (binding.BlacklistEntryAdded, _of_entry),
         (binding.BlacklistEntryRemoved, _of_entry),

@@ -48,6 +48,7 @@ TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "calls": ("CallRecorded",),
     "consents": (
         "ConsentGranted", "ConsentWithdrawalRequested", "ConsentWithdrawn", "ConsentDrained",
+        "ConsentErased",
     ),
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ Letter = Literal["L", "D", "W"]
 
 
 class ConsentState(IntEnum):
-    """Numbered as in the proto; SUPERSEDED and EXPIRED are seen from outside only."""
+    """Numbered as in the proto; SUPERSEDED and EXPIRED are seen from outside only, ERASED never."""
 
     ACTIVE = 1
     WITHDRAWAL_REQUESTED = 2
@@ -31,6 +31,7 @@ class ConsentState(IntEnum):
     WITHDRAWN = 4
     SUPERSEDED = 5
     EXPIRED = 6
+    ERASED = 7
 
 
 class Parties(IntEnum):
@@ -107,6 +108,8 @@ class Consent:
     @property
     def end_ms(self) -> int:
         """When the last that rests on it is over; its retention counts from then."""
+        if self.state is ConsentState.ERASED:
+            return self.update_ms
         drain = self.withdrawal.drain_ms if self.withdrawal else 0
         return drain or self.expire_ms
 
@@ -160,6 +163,10 @@ class Consent:
     def drained(self, now: int) -> "Consent":
         """The consent, once every binding that was live at the withdrawal drains."""
         return replace(self, version=self.version + 1, update_ms=now, state=ConsentState.WITHDRAWN)
+
+    def erased(self, now: int) -> "Consent":
+        """The consent, over and shown to nobody from then on (R17)."""
+        return replace(self, version=self.version + 1, update_ms=now, state=ConsentState.ERASED)
 
     def _check_in_force(self, now: int) -> None:
         if self.withdrawn or self.expire_ms <= now:

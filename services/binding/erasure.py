@@ -1,20 +1,23 @@
 """A person's request for deletion inside the retention window (PIPL 47, R17).
 
-First the ledger says that the person is being restricted, then each of its bindings is, then the
-ledger says that it is done, with an event. Dying between leaves an entry that the request repeated,
+First the ledger says that the person is being restricted, then its consents are over, so that
+nothing new rests on them, then each of its bindings is, then the ledger says that it is done, with
+an event. Dying between leaves an entry that the request repeated,
 or the owner's round, brings to its end; each step may be repeated. Refuses to unseal anything: the
-copies that are kept die with their bucket.
+copies that are kept die with their bucket. Entries of blacklists stay (docs/design/blacklists.md).
 
-Invariant: an erasure that is answered as RESTRICTED left no binding of the person's that had been
-answered before it was asked for.
+Invariant: an erasure that is answered as RESTRICTED left no consent of the person's that had been
+answered before it was asked for, and no binding that had, or that rests on such a consent.
 """
 
 import asyncio
-from datetime import datetime
+from collections.abc import Set
+from datetime import UTC, datetime
 from typing import Final
 
 from axbridge.binding.v1 import events_pb2, retention_pb2
 
+from services.binding.consentstore import CellConsents
 from services.binding.domain import erased
 from services.binding.ledger import Ledger, Place, Request
 from services.binding.messages import millis, sealed, unsealed
@@ -30,6 +33,7 @@ from services.runtime.sealing import (
     associated,
     bucket_month,
     month_begin,
+    purge_key_id,
 )
 from services.runtime.telemetry import logger
 
@@ -46,6 +50,7 @@ class Erasures:
     def __init__(
         self,
         bindings: CellBindings,
+        consents: CellConsents,
         ledger: Ledger,
         tags: KeyedTags,
         sealer: PurgeSealer,
@@ -53,6 +58,7 @@ class Erasures:
         clock: Clock,
     ) -> None:
         self._bindings = bindings
+        self._consents = consents
         self._ledger = ledger
         self._tags = tags
         self._sealer = sealer
@@ -114,8 +120,14 @@ class Erasures:
         assert box is not None
         place_of_box = associated("erasure", place.tenant, place.name)
         tag = events_pb2.SubjectSecrets.FromString(self._sealer.open(box, place_of_box)).tag
-        count, month = await self._restrict(place.tenant, tag, millis(record.erasure.create_time))
+        asked = millis(record.erasure.create_time)
+        consents, last = await self._consents.erase(
+            place.tenant, tag, asked, self._clock.epoch_ms()
+        )
+        count, month = await self._restrict(place.tenant, tag, asked, set(consents))
         month = max(month, bucket_month(box.key_id))
+        if consents:
+            month = max(month, self._month(place.tenant, last))
         # Kept as long as anything of the person's: who is erased has to be known till then.
         end = month_begin(month - self._sealer.months)
         state = self._state(place, tag, end)
@@ -124,30 +136,42 @@ class Erasures:
         done.erasure.create_time.CopyFrom(record.erasure.create_time)
         done.erasure.restrict_time.FromMilliseconds(self._clock.epoch_ms())
         done.erasure.erase_time.FromDatetime(month_begin(month + 1))
-        done.erasure.binding_count = count
+        done.erasure.binding_count, done.erasure.consent_count = count, len(consents)
         done.erasure.state = _RESTRICTED
         sequence = await self._ledger.put(place, entered.version, state)
         await self._bindings.published(sequence, _ACK_SECONDS)
         return done.erasure
 
-    async def _restrict(self, tenant: str, tag: bytes, asked_ms: int) -> tuple[int, int]:
+    def _month(self, tenant: str, end_ms: int) -> int:
+        """The month of the bucket of what ends then."""
+        end = datetime.fromtimestamp(end_ms / 1000, UTC)
+        return bucket_month(purge_key_id(tenant, end, self._sealer.months))
+
+    async def _restrict(
+        self, tenant: str, tag: bytes, asked_ms: int, consents: Set[str]
+    ) -> tuple[int, int]:
         """Restricts all bindings in the index; how many are, and the month of the last bucket."""
         index, after, count, month = Index("party", tag.hex()), "", 0, 0
         while True:
             ids = await self._bindings.page(tenant, index, after, _PAGE)
-            for found in await asyncio.gather(*(self._one(each, asked_ms) for each in ids)):
+            for found in await asyncio.gather(
+                *(self._one(each, asked_ms, consents) for each in ids)
+            ):
                 count += found > 0
                 month = max(month, found)
             if len(ids) < _PAGE:
                 return count, month
             after = ids[-1]
 
-    async def _one(self, binding: str, asked_ms: int) -> int:
+    async def _one(self, binding: str, asked_ms: int, consents: Set[str]) -> int:
         """The month of the bucket of a binding that is restricted now; 0: there is none."""
         while True:
             stored = await self._bindings.get(binding)
-            if stored is None or stored.binding.create_ms > asked_ms:
-                return 0  # forgotten meanwhile, or made on a new consent
+            if stored is None:  # forgotten meanwhile
+                return 0
+            rests = {stored.binding.consent_a, stored.binding.consent_b} & consents
+            if stored.binding.create_ms > asked_ms and not rests:
+                return 0  # made on a new consent
             month = bucket_month(self._bindings.bucket(stored.binding))
             if stored.binding.restricted:
                 return month

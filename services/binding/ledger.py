@@ -216,6 +216,7 @@ def event_of(state: events_pb2.StateRecord, version: int) -> Message | None:
             restrict_time=erasure.restrict_time,
             erase_time=erasure.erase_time,
             binding_count=erasure.binding_count,
+            consent_count=erasure.consent_count,
             secrets=state.erasure.secrets,
         )
     return None

@@ -156,4 +156,5 @@ _CONSENT_EVENTS: Final[Mapping[int, Any]] = {
     consent_pb2.CONSENT_STATE_WITHDRAWAL_REQUESTED: events_pb2.ConsentWithdrawalRequested,
     consent_pb2.CONSENT_STATE_DRAINING: events_pb2.ConsentWithdrawn,
     consent_pb2.CONSENT_STATE_WITHDRAWN: events_pb2.ConsentDrained,
+    consent_pb2.CONSENT_STATE_ERASED: events_pb2.ConsentErased,
 }

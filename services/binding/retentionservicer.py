@@ -52,6 +52,7 @@ class RetentionServicer(retention_service_pb2_grpc.RetentionServiceServicer):
         answer = max(each, key=lambda erasure: erasure.erase_time.ToNanoseconds())
         answer.name = each[0].name
         answer.binding_count = sum(erasure.binding_count for erasure in each)
+        answer.consent_count = sum(erasure.consent_count for erasure in each)
         return answer
 
     async def ExportSubject(

@@ -126,7 +126,7 @@ def parts_of(
         registers, register_records, messages, listed, Drain(stored, bindings, clock),
         metrics or Metrics(SERVICE),
     )  # fmt: skip
-    erasures = Erasures(bindings, ledger, tags, sealer, TimeOrderedIds(clock), clock)
+    erasures = Erasures(bindings, stored, ledger, tags, sealer, TimeOrderedIds(clock), clock)
     exports = Exports(cell, bindings, ledger, records, tags, sealer, clock, reader_of(kafka))
     holds = Holds(bindings, ledger, sealer, ring, clock, reader_of(kafka))
     return Parts(

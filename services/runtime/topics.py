@@ -89,6 +89,7 @@ BINDING_CONSENTS: Final = _events(
     "axbridge.binding.v1.ConsentWithdrawalRequested",
     "axbridge.binding.v1.ConsentWithdrawn",
     "axbridge.binding.v1.ConsentDrained",
+    "axbridge.binding.v1.ConsentErased",
     "axbridge.binding.v1.ConsentPolicyChanged",
 )
 BINDING_BLACKLISTS: Final = _events(

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from axbridge.binding.v1 import (
     binding_pb2,
+    consent_service_pb2,
+    consent_service_pb2_grpc,
     events_pb2,
     retention_pb2,
     retention_service_pb2,
@@ -79,6 +81,35 @@ async def test_an_erased_person_is_shown_to_nobody(running: World) -> None:
     ]
     again = await running.create(order_id="order-3")  # on a new consent
     assert [b.name for b in (await running.list(party=party)).bindings] == [again.name]
+
+
+async def test_an_erased_persons_consent_is_over_and_a_new_one_binds_again(running: World) -> None:
+    consents, pb = consent_service_pb2_grpc.ConsentServiceStub(running.channel), consent_service_pb2
+
+    async def granted() -> Any:
+        return await consents.GrantConsent(
+            pb.GrantConsentRequest(
+                parent=TENANT, request_id=str(uuid.uuid4()), terms_version="terms-3",
+                person=phone_number_pb2.PhoneNumber(e164=A), channel="app", evidence_ref="scan/1",
+            ), timeout=10,
+        )  # fmt: skip
+
+    given = await granted()
+    made = await running.create()
+    assert made.consent_a == given.name
+    erasure = await stub(running).EraseSubject(erase(), timeout=10)
+    assert (erasure.binding_count, erasure.consent_count) == (1, 1)
+    assert (
+        await refusal(consents.GetConsent(pb.GetConsentRequest(name=given.name), timeout=5))
+        == "NOT_FOUND CONSENT_NOT_FOUND"
+    )
+    page = await consents.ListConsents(pb.ListConsentsRequest(parent=TENANT), timeout=5)
+    assert given.name not in {each.name for each in page.consents}
+    asked = running.request(order_id="order-4")
+    refused = await refusal(running.stub.CreateBinding(asked, timeout=10))
+    assert refused == "FAILED_PRECONDITION CONSENT_MISSING"
+    new = await granted()
+    assert (await running.create(order_id="order-5")).consent_a == new.name
 
 
 async def test_a_person_gets_its_data_sealed(running: World) -> None:

@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from axbridge.binding.v1 import binding_pb2, events_pb2, retention_pb2
 
+from services.binding.consent import Consent
 from services.binding.domain import Binding
 from services.binding.erasure import Erasures
 from services.binding.ledger import Ledger, Place, Request
@@ -20,6 +22,7 @@ from services.runtime.sealing import PurgeSealer, associated, month_begin, month
 from tests.contract.test_binding_purger import Purging
 from tests.contract.test_binding_rebuild import CLOCK, create, read, release
 from tests.unit.binding.cells import RECORDS, ReadyCell, ready_cell
+from tests.unit.binding.memory_consents import consent
 
 pytestmark = pytest.mark.both_stores
 
@@ -36,7 +39,9 @@ async def cell(valkey_url: str) -> AsyncIterator[ReadyCell]:
 def erasures(ready: ReadyCell) -> Erasures:
     ledger, sealer = Ledger(ready.cell, RECORDS, CLOCK), PurgeSealer(ready.keyring)
     clock = SystemClock()
-    return Erasures(ready.bindings, ledger, ready.tags, sealer, TimeOrderedIds(clock), clock)
+    return Erasures(
+        ready.bindings, ready.consents, ledger, ready.tags, sealer, TimeOrderedIds(clock), clock
+    )
 
 
 async def of_party(ready: ReadyCell, epoch: int, tenant: str = "didi") -> Binding:
@@ -134,6 +139,69 @@ async def test_a_binding_on_a_new_consent_is_not_touched(cell: ReadyCell) -> Non
     new = await create(cell, 2, tag_a=tag, create_ms=later)
     await service.resume()
     assert (await read(cell, new)).binding.live
+
+
+async def consented(cell: ReadyCell, identity: str, grant_ms: int) -> Consent:
+    tag = cell.tags.party("didi", PARTY.e164)
+    before = await cell.consents.mark("didi", tag)
+    made = replace(
+        consent(grant_ms, identity, tag, before.generation + 1 if before else 1), tenant="didi"
+    )
+    await cell.consents.put(made, made.requests[0], before)
+    return made
+
+
+async def test_consents_of_the_person_are_over_and_shown_to_nobody(cell: ReadyCell) -> None:
+    now, tag = CLOCK.epoch_ms(), cell.tags.party("didi", PARTY.e164)
+    first, second = await consented(cell, "c1", now - 9), await consented(cell, "c2", now - 5)
+    other = replace(consent(now, "c3", b"o" * 16), tenant="didi")
+    await cell.consents.put(other, other.requests[0], None)
+    erasure = await erasures(cell).erase("didi", PARTY, request())
+    assert (erasure.binding_count, erasure.consent_count) == (0, 2)
+    for each in (first, second):
+        assert await cell.consents.get("didi", each.id) is None
+    assert await cell.consents.get("didi", other.id) is not None
+    mark = await cell.consents.mark("didi", tag)
+    assert mark is not None
+    assert (mark.letter, mark.consent) == ("W", "c2")
+    facts = [
+        events_pb2.ConsentErased.FromString(record.value or b"").fact
+        for record in cell.on("binding.consents.v1")
+        if record.envelope.type.endswith(".ConsentErased")
+    ]
+    told = sorted((fact.consent, fact.aggregate_version) for fact in facts)
+    assert told == [("c1", 2), ("c2", 2)]
+    [record] = cell.on("binding.retention.v1")
+    assert events_pb2.SubjectRestricted.FromString(record.value or b"").consent_count == 2
+    # What was sealed when they were granted is in the bucket of their ends.
+    last = month_of(datetime.fromtimestamp(second.expire_ms / 1000, UTC)) + 7
+    assert erasure.erase_time.ToDatetime(UTC) == month_begin(last)
+    records = list(cell.records)
+    before = await cell.snapshot()
+    await cell.wipe()
+    await cell.begin(2, records)
+    assert await cell.consents.get("didi", "c2") is None
+    assert {k: v for k, v in (await cell.snapshot()).items() if "register" in k} == {
+        k: v for k, v in before.items() if "register" in k
+    }
+
+
+async def test_a_later_consent_stays_and_a_binding_on_an_erased_one_ends(cell: ReadyCell) -> None:
+    """The binding came between the request and the end of the consent that it rests on."""
+    now, service, asked = CLOCK.epoch_ms(), erasures(cell), request()
+    tag = cell.tags.party("didi", PARTY.e164)
+    old = await consented(cell, "c1", now)
+    with pytest.raises(Lost):
+        await Died(cell).service.erase("didi", PARTY, asked)
+    late = CLOCK.epoch_ms() + 60_000
+    between = await create(cell, 1, tag_a=tag, create_ms=late, consent_a=old.id)
+    new = await consented(cell, "c2", late)
+    after = await create(cell, 2, tag_a=tag, create_ms=late, consent_a=new.id)
+    erasure = await service.erase("didi", PARTY, asked)
+    assert (erasure.binding_count, erasure.consent_count) == (1, 1)
+    assert (await read(cell, between)).binding.restricted
+    assert (await read(cell, after)).binding.live
+    assert await cell.consents.get("didi", new.id) is not None
 
 
 async def test_an_erasure_ends_with_its_last_bucket(cell: ReadyCell) -> None:

@@ -95,6 +95,9 @@ REGISTER_SAMPLES: Final[dict[str, Message]] = {
     "binding.v1.ConsentDrained": binding.ConsentDrained(
         fact=FACT, secrets=SECRETS, withdrawal=WITHDRAWAL
     ),
+    "binding.v1.ConsentErased": binding.ConsentErased(
+        fact=FACT, secrets=SECRETS, withdrawal=WITHDRAWAL
+    ),
     "binding.v1.ConsentPolicyChanged": binding.ConsentPolicyChanged(
         tenant="taxi", aggregate_version=4, policy=POLICY
     ),

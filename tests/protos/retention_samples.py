@@ -50,6 +50,9 @@ RETENTION: dict[str, Message] = {
         binding_count=3,
         secrets=SECRETS,
     ),
+    "binding.v1.SubjectRestricted.consents": events_pb2.SubjectRestricted(
+        tenant="taxi", consent_count=2
+    ),
     "binding.v1.SubjectExported": events_pb2.SubjectExported(
         tenant="taxi",
         export="0190a1b2-0000-7000-8000-000000000002",
@@ -76,6 +79,9 @@ RETENTION: dict[str, Message] = {
         purge=events_pb2.PurgeRecord(
             tenant="taxi", purged_until=24314, update_time=at(1), purged=PURGED
         )
+    ),
+    "binding.v1.StateRecord.erasure.consents": events_pb2.StateRecord(
+        erasure=events_pb2.ErasureRecord(erasure=retention_pb2.Erasure(consent_count=2))
     ),
     "binding.v1.StateRecord.erasure": events_pb2.StateRecord(
         erasure=events_pb2.ErasureRecord(

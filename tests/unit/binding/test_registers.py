@@ -31,7 +31,8 @@ def entry(state: events_pb2.StateRecord) -> list[outbox_pb2.OutboxRecord]:
 @pytest.mark.parametrize(
     ("state", "event"),
     [("ACTIVE", "ConsentGranted"), ("WITHDRAWAL_REQUESTED", "ConsentWithdrawalRequested"),
-     ("DRAINING", "ConsentWithdrawn"), ("WITHDRAWN", "ConsentDrained")],
+     ("DRAINING", "ConsentWithdrawn"), ("WITHDRAWN", "ConsentDrained"),
+     ("ERASED", "ConsentErased")],
 )  # fmt: skip
 def test_a_consents_version_is_state_and_event(state: str, event: str) -> None:
     made = consent_state(state, 7)
