@@ -22,7 +22,10 @@ _LOADS: Final[dict[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
     "batch_create": lambda args: create_binding.batched(args.data, args.seconds, 4),
 }
 
-_ROUTER: Final = {"route": "bench.route_call", "http": "bench.http_edge", "sip": "bench.sip"}
+_ROUTER: Final = {
+    "route": "bench.route_call", "view": "bench.view", "http": "bench.http_edge",
+    "sip": "bench.sip",
+}  # fmt: skip
 
 
 def main() -> int:

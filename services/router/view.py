@@ -143,9 +143,6 @@ def _stands(tables: Tables, route: Route) -> bool:
     )
 
 
-_NOBODY: Final = Copy("", b"")
-
-
 def _slots(route: Route) -> list[tuple[bytes, Side, Copy]]:
     """Who may dial the number because of the route: in whose slot, as which side, and whom they
     reach. Of an unknown mode the parties too, so that they hear that it is not supported."""
@@ -162,7 +159,7 @@ def _slots(route: Route) -> list[tuple[bytes, Side, Copy]]:
     if route.tag_b:
         slots.append((route.tag_b, Side.B, route.callee_a))
     if options.stranger and route.active:
-        slots.append((ANYONE, Side.UNKNOWN, _NOBODY))
+        slots.append((ANYONE, Side.UNKNOWN, Copy("", b"")))
     return slots
 
 
@@ -254,7 +251,11 @@ def _store_slot(tables: Tables, key: bytes, found: list[Entry]) -> None:
 
 def _count(tables: Tables, block: bytes, tenant: bytes, by: int) -> None:
     """Keeps how many rows each tenant has in the block. The last tenant stays known with none."""
-    counts = dict(tenants(tables.get(BLOCKS, block) or b""))
+    old = tables.get(BLOCKS, block) or b""
+    if old[_BLOCK.size :] == tenant and old[_BLOCK.size - 1] == len(tenant):  # alone: nearly always
+        rows = _BLOCK.unpack_from(old)[0] + by
+        return tables.put(BLOCKS, block, _BLOCK.pack(rows, len(tenant)) + tenant)
+    counts = dict(tenants(old))
     counts[tenant.decode()] = counts.get(tenant.decode(), 0) + by
     if any(counts.values()):
         counts = {name: rows for name, rows in counts.items() if rows}
