@@ -17,12 +17,13 @@ from typing import Final
 from services.audit.entry import EntryMaker, event_id_of, key_event, same_event
 from services.audit.logfolder import Event, LogFolder
 from services.audit.ports import LogLocked
-from services.audit.sequencing import Sequencing
+from services.audit.sequencing import Sequencing, decode_positions
 from services.audit.settings import SequencerSettings
 from services.audit.storage import RETRY_SECONDS, Faults
 from services.runtime.consumer import Follower
 from services.runtime.metrics import Metrics, Name
 from services.runtime.parking import Parker
+from services.runtime.placement import IDENTITY
 from services.runtime.settings import load
 from services.runtime.signals import stop_on_signals
 from services.runtime.telemetry import HealthEndpoint, configure_logging, logger
@@ -113,6 +114,9 @@ def _follow(
     topics: Sequence[Topic],
 ) -> None:
     names = [topic.name for topic in topics]
+    read = {partition for _, partition in decode_positions(folder.log.state)} - {IDENTITY}
+    if not all(map(settings.has, read)):
+        raise ValueError("the log has partitions of another group: its groups were changed")
     parker = Parker(settings.kafka_bootstrap, metrics)
     sequencing = Sequencing(
         folder, metrics, failed=stop.set, accept_void=settings.accept_void, parking=parker
@@ -125,6 +129,7 @@ def _follow(
         parker,
         group=None,
         gather_ms=_GATHER_MS,
+        mine=settings.has,
     )
     age = metrics.gauge(Name.UNSEQUENCED_AGE)
     started = time.time()

@@ -44,9 +44,23 @@ class SequencerSettings(ServiceSettings):
     log_dir: Path
     # Name of the log and of its key, a schema-less URL. Fixed for the life of the log.
     origin: str = "axbridge.invalid/log/local"
+    # Several logs, where one is not enough: of `groups` logs this is number `group`, which has the
+    # partitions p with p mod groups = group, its own folder and its own origin. Fixed likewise.
+    groups: int = Field(default=1, ge=1)
+    group: int = Field(default=0, ge=0)
     # After a topic was made anew or lost records: go on, reading it from its beginning. What is a
     # leaf already stays one; what Kafka lost before it was one is missing for good.
     accept_void: bool = False
+
+    @model_validator(mode="after")
+    def _group_exists(self) -> Self:
+        if self.group >= self.groups:
+            raise ValueError("AUDIT_GROUP counts from 0 to AUDIT_GROUPS - 1")
+        return self
+
+    def has(self, partition: int) -> bool:
+        """Whether this log has a partition of the topics."""
+        return partition % self.groups == self.group
 
 
 class TileServerSettings(ServiceSettings):

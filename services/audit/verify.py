@@ -196,6 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--vkey", help="the log's public key (default: what FOLDER/vkey holds)")
     parser.add_argument("--policy", type=Path, metavar="FILE", help="the witnesses to ask for")
     parser.add_argument("--kafka", metavar="BOOTSTRAP", help="compare with the event topics, too")
+    parser.add_argument("--group", type=_group, default=(0, 1), metavar="K/N",
+                        help="with --kafka: the log is number K of N (default: 0/1)")  # fmt: skip
     given = parser.parse_args(arguments)
     if not given.folder.is_dir():
         parser.error(f"{given.folder} is not a folder")
@@ -219,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(verdict)
     if not verdict.ok or given.kafka is None:
         return 0 if verdict.ok else 1
-    return _compare(given.folder, vkey, given.kafka)
+    return _compare(given.folder, vkey, given.kafka, given.group)
 
 
 def _policy(parser: argparse.ArgumentParser, path: Path | None) -> Policy | None:
@@ -229,12 +231,22 @@ def _policy(parser: argparse.ArgumentParser, path: Path | None) -> Policy | None
         parser.error(f"{path}: {error}")
 
 
-def _compare(folder: Path, vkey: str, bootstrap: str) -> int:
+def _group(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not 0 <= int(number) < int(count):
+        raise ValueError
+    return int(number), int(count)
+
+
+def _compare(folder: Path, vkey: str, bootstrap: str, group: tuple[int, int]) -> int:
     """Says how the log, found sound, agrees with the topics it was made from; 2: cannot tell."""
     from services.audit import compare  # the only part that needs Kafka's client and the protos
 
     try:
-        problems = compare.compare_with_topics(folder, vkey, bootstrap, patience_seconds=10)
+        problems = compare.compare_with_topics(
+            folder, vkey, bootstrap, patience_seconds=10,
+            mine=lambda partition: partition % group[1] == group[0],
+        )  # fmt: skip
     except compare.TopicsUnreadable as error:
         print(f"the topics cannot be read: {error}", file=sys.stderr)
         return 2

@@ -58,7 +58,8 @@ class Sink(Protocol[T_contra]):
 class Follower(Generic[T]):
     """Reads topics into a sink, on the thread that calls `run`.
 
-    `gather_ms` is how long the broker may hold back records to hand out more at once.
+    `gather_ms` is how long the broker may hold back records to hand out more at once. Without a
+    group it reads all partitions, or those that `mine` takes.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Follower(Generic[T]):
         group: str | None,
         batch: int = 1000,
         gather_ms: int = 0,
+        mine: Callable[[int], bool] = lambda partition: True,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._topics = list(topics)
@@ -80,6 +82,7 @@ class Follower(Generic[T]):
         self._parker = parker
         self._group = group
         self._batch = batch
+        self._mine = mine
         self._wall = wall
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._config: dict[str, Any] = {
@@ -191,7 +194,10 @@ class Follower(Generic[T]):
             if missing:
                 raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, str(missing)))
             return [
-                TopicPartition(name, p) for name in self._topics for p in known[name].partitions
+                TopicPartition(name, p)
+                for name in self._topics
+                for p in known[name].partitions
+                if self._mine(p)
             ]
         return []
 

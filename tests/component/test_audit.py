@@ -3,6 +3,7 @@ Killing it is tests/fault/test_sequencer_kill.py."""
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,33 @@ def test_a_second_sequencer_idles_until_the_first_ends(source: Source) -> None:
             until(lambda: keeper.look() and keeper.check(source.vkey) == 2)
             second.send_signal(signal.SIGTERM)
             assert second.wait(10) == 0
+
+
+def test_two_logs_share_the_partitions(source: Source, tmp_path: Path) -> None:
+    publisher = Publisher(source.bootstrap)
+    for serial in range(30):
+        partition = serial % PARTITIONS
+        publisher.publish(source.bindings, f"e{serial}", created(f"b{serial}"), partition)
+    publisher.flush()
+    logs = [replace(source, root=tmp_path / f"log-{group}") for group in range(2)]
+
+    def settings(group: int) -> dict[str, str]:
+        return {
+            "AUDIT_GROUPS": "2",
+            "AUDIT_GROUP": f"{group}",
+            "AUDIT_ORIGIN": f"log.example/{group}",
+        }
+
+    with logs[0].sequencer(**settings(0)), logs[1].sequencer(**settings(1)):
+        keepers = [Keeper(log.served) for log in logs]
+        for log, keeper, size in zip(logs, keepers, (20, 10), strict=True):  # partitions 0, 2 and 1
+            until(lambda: keeper.look() and keeper.check(log.vkey) == size)  # noqa: B023
+    for group, log in enumerate(logs):
+        assert verify.verify_folder(log.served, log.vkey).ok
+        mine = lambda partition: partition % 2 == group  # noqa: B023, E731
+        assert compare_with_topics(log.served, log.vkey, log.bootstrap, log.topics, mine=mine) == []
+    with logs[0].sequencer(**settings(1) | {"AUDIT_ORIGIN": "log.example/0"}) as process:
+        assert process.wait(30) == 1  # the groups of a log stay as they are
 
 
 def test_comparison_finds_what_is_missing_and_what_differs(source: Source) -> None:

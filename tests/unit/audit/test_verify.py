@@ -257,6 +257,8 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "vkey").write_bytes(b"\xff no key\n")
     assert verify.main([str(tmp_path)]) == 1
     (tmp_path / "vkey").unlink()
+    with pytest.raises(SystemExit):
+        verify.main([str(folder), "--group", "2/2"])
     key, no_policy = ["--vkey", "x"], ["--policy", str(folder / "checkpoint")]
     for usage in (
         [],
