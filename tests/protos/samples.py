@@ -326,6 +326,9 @@ SAMPLES: dict[str, Message] = {
     "binding.v1.StateRecord.options": binding.StateRecord(
         binding=binding.BindingRecord(route=ROUTE_WITH_OPTIONS)
     ),
+    "binding.v1.StateRecord.pairs": binding.StateRecord(
+        binding=binding.BindingRecord(pair_cooling_ms=90_000)
+    ),
     "binding.v1.StateRecord.two": binding.StateRecord(
         binding=binding.BindingRecord(route=ROUTE_WITH_TWO_NUMBERS)
     ),
