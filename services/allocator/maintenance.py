@@ -35,8 +35,10 @@ async def _maintain(command: str, settings: AllocatorSettings) -> int:
 def comparable(name: str, value: Any) -> Any:
     """See maintenance.Comparable."""
     kind = name.partition(":")[0]
+    if kind in ("counter", "use"):  # use: what a forecast rests on; it begins anew
+        return None
     if not isinstance(value, Mapping):
-        return value if kind not in ("counter",) else None
+        return value
     if kind == "pool":
         return {
             part: held

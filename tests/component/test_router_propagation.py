@@ -106,7 +106,7 @@ def test_only_a_file_that_workers_have_opened_is_told_of() -> None:
 def pod(kafka_bootstrap: str, new_topic: NewTopicName, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """A router, the records process, and a binding stub."""
     world = World(tmp_path)
-    names = ("routes", "keys", "denials", "calls", "records", "views")
+    names = ("routes", "keys", "denials", "callers", "calls", "records", "views")
     topics = {name: new_topic(name, partitions=PARTITIONS) for name in names}
     listen = f"127.0.0.1:{free_port()}"
     environment = {

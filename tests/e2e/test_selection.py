@@ -69,6 +69,7 @@ def test_a_platform_says_which_number(stage: Scene) -> None:
     reasons = [error_from_status(each.error).reason for each in bad]
     assert reasons == ["NUMBER_INVALID", "NUMBER_NOT_FOUND"]
     routes(stage, c, x, d)
+    settled(stage, x, 2)
     stage.platform.release(first.name)
     settled(stage, x, 1)
     assert digits(bound(stage, a, b)) != x, "they rest from it"

@@ -72,6 +72,7 @@ async def ready_cell(url: str) -> AsyncIterator[ReadyCell]:
     await ready.cell.load()
     await ready.begin(1)
     acknowledging = asyncio.create_task(ready.acknowledge())
+    await asyncio.sleep(0)  # it takes the connection that stands: one cut off half made would leak
     try:
         yield ready
     finally:
