@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -71,11 +72,17 @@ def test_the_examples_of_the_documents_run(cluster: Cluster, shell: Run) -> None
     assert re.fullmatch(r"numbers/70012345678\d{4}", binding["number"])
     name = binding["name"].rsplit("/", 1)[1]
 
-    grows, looks = examples("auditors.md")
+    grows, looks, traces = examples("auditors.md")
+    [a] = re.findall(r'"number_a": \{"e164": "([^"]+)"\}', block)
+    caller, now = f'"{a}"', datetime.now(UTC).isoformat()
 
     def filled(text: str) -> str:
         address = cluster.addresses["audit"]
-        for word, value in (("HOST:50054", address), ("26351", "1"), ("BINDING", name)):
+        number = f'"{binding["number"].removeprefix("numbers/")}"'
+        for word, value in (
+            ("HOST:50054", address), ("26351", "1"), ("BINDING", name), ('"700…"', number),
+            ('"138…"', caller), ("2026-11-25T14:03:00+08:00", now),
+        ):  # fmt: skip
             text = text.replace(word, value)
         return text.replace('"ID"', f'"{name}-1"')
 
@@ -85,3 +92,4 @@ def test_the_examples_of_the_documents_run(cluster: Cluster, shell: Run) -> None
     eventually(lambda: f"{name}-1" in shell(query), 30, what="the audit index")
     assert "leaf_hash" in shell(filled(looks))
     assert '"first_size": "1"' in shell(filled(grows))
+    assert name in shell(filled(traces))
