@@ -6,7 +6,7 @@ returns, every node knows who has each slot.
 
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import redis
 from redis.crc import key_slot
@@ -89,11 +89,22 @@ class ValkeyCluster:
             identity = client.execute_command("CLUSTER MYID")
         for node in self.nodes:
             with redis.Redis(host=HOST, port=node.port) as client:
-                while keys := client.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
-                    client.delete(*keys)
-                client.execute_command("CLUSTER SETSLOT", slot, "NODE", identity)
+                while not _gives_up(client, slot, identity):
+                    pass  # somebody wrote into it meanwhile
 
     def stop(self) -> None:
         """Ends all nodes."""
         for node in self.nodes:
             node.stop()
+
+
+def _gives_up(client: Any, slot: int, identity: str) -> bool:
+    while keys := client.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
+        client.delete(*keys)
+    try:
+        client.execute_command("CLUSTER SETSLOT", slot, "NODE", identity)
+    except redis.ResponseError as why:
+        if "still hold keys" not in str(why):
+            raise
+        return False
+    return True
