@@ -28,6 +28,7 @@ _new = tuple.__new__  # without the detour over a named tuple's own: a third of 
 _OF_EXTENSIONS = frozenset(
     (Refusal.EXTENSION_NEEDED, Refusal.EXTENSION_UNKNOWN, Refusal.NO_LAST_CALLER)
 )
+_AXE = Mode.AXE  # a member asked of its class on each call goes through a property
 _FOREIGN, _INVALID = Refusal.BLOCK_FOREIGN, Refusal.DIALLED_INVALID
 # A number has one holder, so a call is sent on once; more only while directories disagree.
 _MOST_TRANSFERS = 3
@@ -41,7 +42,7 @@ def _reaching(entry: Entry, tag: bytes, caller: str) -> bytes:
     """What the callee's copy is bound to, of whoever may reach it."""
     if not entry.caller_side:
         return reached_by(entry)
-    return caller.encode() if entry.mode == Mode.AXE else tag
+    return caller.encode() if entry.mode == _AXE else tag
 
 
 class Router:
@@ -197,7 +198,7 @@ def _with_text(decision: Decision, body: str) -> Decision:
         refusal = Refusal.MESSAGES_REFUSED
     elif refusal is None and entry is not None:
         options = options_of(entry)
-        if options is None or not options.sms or entry.mode == Mode.AXE:  # no message dials digits
+        if options is None or not options.sms or entry.mode == _AXE:  # no message dials digits
             refusal = Refusal.MESSAGES_REFUSED
         elif spells(body, decision.caller) or spells(body, decision.callee):
             refusal = Refusal.TEXT_HAS_NUMBER
